@@ -1,0 +1,113 @@
+/*
+ * The early verdict, at connect and sendmsg, where adapter, source address and source port may still be open.
+ * Three values: an unknown field may match every rule that names it. Denied early is only what every completion
+ * denies; all else is left to the packet hooks, which know.
+ */
+
+/* The vector `index` in chunk `number`. */
+static __always_inline struct kpf_chunk *kpf_find_chunk(const struct kpf_case *this, u32 index, u32 number)
+{
+    u32 key = index * this->chunks + number;
+
+    return bpf_map_lookup_elem(this->vectors, &key);
+}
+
+/* What the vectors say of a flow known in part. */
+struct kpf_early {
+    u64 permits; /* not 0: a rule that permits may be the first match */
+    u64 certain; /* not 0: some rule surely matches, and those that may come before it were looked at */
+    u64 chunks;  /* the chunks looked at that hold rules which may match */
+};
+
+/* 1 if the word has a bit set, without a branch. */
+static __always_inline u64 kpf_some(u64 word)
+{
+    return (word | -word) >> 63;
+}
+
+/*
+ * Looks at the rules that may be the first match. No branches on what was found within a chunk: the verifier walks
+ * every path. For end = 0, end ^ (end - 1) is all ones; else it is all bits up to and with the lowest of end.
+ */
+static __always_inline void kpf_look_early(const struct kpf_case *this, struct kpf_early *early)
+{
+    u64 candidates = kpf_summarise(this), behind_guard = ~0ULL << (this->image->guard_end & 63), end, seen, some;
+    struct kpf_chunk possible, *permits, *address, *port, *scope;
+    u32 i, number, word;
+
+    for (i = 0; i < KPF_CHUNKS; i++) {
+        if (!candidates)
+            break;
+        number = kpf_lowest_bit(candidates);
+        candidates &= candidates - 1;
+        __builtin_memset(&possible, 0xff, sizeof(possible));
+        if (kpf_match_chunk(this, this->classes.index, KPF_FIELDS, number, &possible))
+            break;
+        permits = kpf_find_chunk(this, this->image->permits, number);
+        address = kpf_find_chunk(this, this->classes.sure[0], number);
+        port = kpf_find_chunk(this, this->classes.sure[1], number);
+        scope = kpf_find_chunk(this, this->classes.sure[2], number);
+        if (!permits || !address || !port || !scope)
+            break;
+        seen = 0;
+        some = 0;
+#pragma unroll
+        for (word = 0; word < KPF_CHUNK_WORDS; word++) {
+            /* behind the guard, its "modified" rule decides */
+            possible.words[word] &= ~(this->modified & (word ? ~0ULL : behind_guard | -kpf_some(number)));
+            end = possible.words[word] & address->words[word] & port->words[word] & scope->words[word];
+            possible.words[word] &= (end ^ (end - 1)) & ~seen;
+            early->permits |= possible.words[word] & permits->words[word];
+            some |= possible.words[word];
+            seen |= -kpf_some(end);
+        }
+        early->chunks |= kpf_some(some) << number;
+        early->certain = seen;
+        if (early->permits | seen)
+            break;
+    }
+}
+
+/* The first rule that may match, by which the denial is credited. */
+static __always_inline u32 kpf_first_possible(const struct kpf_case *this, u32 number)
+{
+    struct kpf_chunk possible;
+    u32 word;
+
+    __builtin_memset(&possible, 0xff, sizeof(possible));
+    kpf_match_chunk(this, this->classes.index, KPF_FIELDS, number, &possible);
+#pragma unroll
+    for (word = 0; word < KPF_CHUNK_WORDS; word++)
+        if (possible.words[word])
+            return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(possible.words[word]);
+    return KPF_NO_POSITION;
+}
+
+/* 1: denied, whatever is still unknown; `rule` is the first that may have decided. 0: for the packet hooks. */
+static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 active_word, struct kpf_rule *rule)
+{
+    struct kpf_case this = {};
+    struct kpf_early early = {};
+    struct kpf_rule other = {};
+    u32 position;
+
+    if (kpf_open_case(&this, flow, active_word))
+        return 0; /* KPF_DEFAULT_BROKEN_IMAGE is the packet hooks' to return */
+    if (KPF_ACTIVE_STOP_ALL(active_word)) {
+        *rule = this.image->stop_all;
+        return this.component == KPF_COMPONENT_NONE || this.component == KPF_COMPONENT_ASSIST;
+    }
+    kpf_look_early(&this, &early);
+    if (early.permits)
+        return 0;
+    position = (this.cells[0] & ~(u32)this.modified) | (this.instead & (u32)this.modified);
+    if (!early.certain) { /* nothing in the vectors surely matches: what stands behind them must deny, too */
+        if (kpf_read_rule(this.slot, position, rule) || rule->action == KPF_PERMIT)
+            return 0;
+        if (kpf_read_rule(this.slot, this.cells[1], &other) || (other.action & ~(u32)this.modified))
+            return 0;
+    }
+    if (early.chunks)
+        position = kpf_first_possible(&this, kpf_lowest_bit(early.chunks));
+    return !kpf_read_rule(this.slot, position, rule) && rule->action == KPF_DENY;
+}

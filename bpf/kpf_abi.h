@@ -1,0 +1,315 @@
+/*
+ * The contract between the kernel programs and Python (kpf_ebpf/kernel/abi.py mirrors every struct; a test
+ * compares sizes and offsets on both sides). This header is the specification.
+ *
+ * ADDRESSES are 16 bytes in network order, one space for both families: IPv4 a.b.c.d is ::ffff:a.b.c.d.
+ * PORTS are host order, 0 = none. "Local" is always this end, "remote" the other. A DIRECTION says who
+ * initiates; a reply is never "in".
+ *
+ * ORDER OF EVALUATION (the first match decides)
+ *   0 canary       the canary's two rules, first in the rule vectors
+ *   1 stop-all     denies all but the loopback GUI-Engine connection on the administration port
+ *   2 state        a flow already judged under the active word passes or falls by that verdict
+ *   3 internal     all permit; the mirrored half of a loopback flow belongs here
+ *   4 guard        in to the administration and pop-up ports: deny
+ *   5 modified     a named program whose file changed: deny
+ *   6 packet filter, 7 predefined
+ *   8 application rules and 9 "any other application": the application's four cells
+ *
+ * DEFAULT VERDICTS, named where they are returned: enum kpf_default.
+ */
+#ifndef KPF_ABI_H
+#define KPF_ABI_H
+
+/* Version of the pinned layouts; a run folder of another version is replaced, not reused. */
+#define KPF_ABI_VERSION 1
+
+/* ---- sizes ------------------------------------------------------------------------------------------ */
+#define KPF_SLOTS 3            /* images: the active one, one kept back, one being filled */
+#define KPF_CHUNK_WORDS 4      /* a chunk of a rule vector: 256 rules */
+#define KPF_CHUNKS 64          /* chunks at most: one bit of a summary word each */
+#define KPF_MAX_POSITIONS (KPF_CHUNKS * KPF_CHUNK_WORDS * 64)
+#define KPF_COUNTERS 65536     /* rule ids that can be counted at once */
+#define KPF_PROCESSES 65536
+#define KPF_FLOWS 65536        /* unconnected flows remembered; the oldest is evicted */
+#define KPF_RECENT 16384       /* flows without state remembered, so that a repeat is not a new flow */
+#define KPF_MIRRORS 8192       /* loopback flows whose sender's half was permitted by an internal rule */
+#define KPF_PATHS 16384        /* paths of executed files, for the log */
+#define KPF_PATH_BYTES 256
+#define KPF_ADAPTER_SLOTS 64   /* bit 0 of a trusted mask: any adapter that no trusted item names */
+#define KPF_PROBES 1024        /* flows the classifier's test probe can be handed at a time */
+
+/* ---- words ------------------------------------------------------------------------------------------ */
+enum kpf_action { KPF_DENY = 0, KPF_PERMIT = 1 };
+enum kpf_direction { KPF_IN = 0, KPF_OUT = 1 };
+/* A socket's initiator: unknown until a packet or connect() tells. */
+enum kpf_initiator { KPF_INITIATOR_UNKNOWN = 0, KPF_INITIATOR_IN = 1, KPF_INITIATOR_OUT = 2 };
+enum kpf_component {
+    KPF_COMPONENT_NONE = 0,
+    KPF_COMPONENT_ENGINE = 1,
+    KPF_COMPONENT_GUI = 2,
+    KPF_COMPONENT_ASSIST = 3,
+    KPF_COMPONENT_CANARY = 4,
+    KPF_COMPONENTS = 8, /* a power of two, so that a mask bounds it; 5 to 7 are never given out */
+};
+enum kpf_step {
+    KPF_STEP_CANARY = 0,
+    KPF_STEP_STOP_ALL = 1,
+    KPF_STEP_STATE = 2,
+    KPF_STEP_INTERNAL = 3,
+    KPF_STEP_GUARD = 4,
+    KPF_STEP_MODIFIED = 5,
+    KPF_STEP_PACKET_FILTER = 6,
+    KPF_STEP_PREDEFINED = 7,
+    KPF_STEP_APPLICATION = 8,
+    KPF_STEP_DEFAULT = 9,
+};
+enum kpf_hook { KPF_HOOK_CONNECT = 1, KPF_HOOK_SENDMSG = 2, KPF_HOOK_EGRESS = 3, KPF_HOOK_INGRESS = 4 };
+/* The fields of a flow that rules tell apart; each has classes, each class a vector of the rules accepting it. */
+enum kpf_field {
+    KPF_FIELD_APPLICATION = 0,
+    KPF_FIELD_USER = 1,
+    KPF_FIELD_CGROUP = 2,
+    KPF_FIELD_LOCAL_ADDRESS = 3,
+    KPF_FIELD_REMOTE_ADDRESS = 4,
+    KPF_FIELD_PROTOCOL = 5,
+    KPF_FIELD_LOCAL_PORT = 6, /* for protocols 1 and 58: the ICMP type */
+    KPF_FIELD_REMOTE_PORT = 7,
+    KPF_FIELD_SCOPE = 8,
+    KPF_FIELDS = 9,
+};
+/* Three-valued facts, as far as a hook can know them. */
+enum kpf_known { KPF_NO = 0, KPF_YES = 1, KPF_UNKNOWN = 2 };
+/* Default verdicts: each place that returns without a rule names one, and counts it in `defaults`. */
+enum kpf_default {
+    KPF_DEFAULT_NO_IMAGE = 0,      /* no image is active (only before the first switch): permit */
+    KPF_DEFAULT_BROKEN_IMAGE = 1,  /* an image's map or entry is missing: deny */
+    KPF_DEFAULT_NO_IP = 2,         /* not an IP packet, or shorter than its header: deny */
+    KPF_DEFAULT_NO_SOCKET = 3,     /* a packet without a full socket: permit, it is a kernel answer */
+    KPF_DEFAULT_NO_MEMORY = 4,     /* a cache or flow entry could not be made: the verdict stands, uncached */
+    KPF_DEFAULT_EVENT_LOST = 5,    /* a perf event found no reader or no room */
+    KPF_DEFAULT_EVENT_SEEN = 6,    /* a perf event was written */
+    KPF_DEFAULT_PROCESS_LOST = 7,  /* a process could not be remembered: its sockets are "unknown" */
+    KPF_DEFAULTS = 8,
+};
+
+/* ---- who ------------------------------------------------------------------------------------------- */
+/* A file as the kernel sees it. All zero: unknown. inode 0, device 0, generation 1: the kernel itself. */
+struct kpf_file {
+    u64 inode;
+    u32 device;            /* super_block.s_dev: major << 20 | minor */
+    u32 generation;
+    s64 ctime_seconds;
+    u32 ctime_nanoseconds; /* without the "was queried" flag of 6.13 and later */
+    u32 pad;
+};
+/* A process, by tgid in the initial pid namespace: the file it executes, and a component `up` registered. */
+struct kpf_process {
+    struct kpf_file file;
+    u32 component;         /* enum kpf_component; inherited over fork, lost at exec */
+    u32 pad;
+};
+/* The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 1. */
+struct kpf_identity {
+    struct kpf_file application;
+    struct kpf_file script;  /* zero: not a script */
+    u64 netns_cookie;
+    u64 cgroup;              /* cgroup v2 id of the process that created the socket */
+    u32 pid;
+    u32 uid;                 /* real uid, initial user namespace */
+    u8 version;              /* KPF_ABI_VERSION */
+    u8 component;
+    u8 initiator;            /* enum kpf_initiator */
+    u8 pad[5];
+};
+
+/* ---- a flow, as every hook describes it ------------------------------------------------------------- */
+#define KPF_KNOWS_LOCAL_ADDRESS 1
+#define KPF_KNOWS_LOCAL_PORT 2
+#define KPF_KNOWS_ADAPTER 4
+#define KPF_KNOWS_ALL 7
+#define KPF_HAS_PORTS 8        /* the ports are there and were read */
+struct kpf_flow {
+    u32 local[4];
+    u32 remote[4];
+    struct kpf_file application;
+    u64 cgroup;
+    u64 netns_cookie;
+    u32 uid;
+    u32 ifindex;
+    u16 local_port;
+    u16 remote_port;
+    u16 icmp;              /* ICMP: type; ICMPv6: 256 + type; 512 + type with a hop limit other than 255 */
+    u8 protocol;
+    u8 direction;          /* enum kpf_direction */
+    u8 known;              /* KPF_KNOWS_... and KPF_HAS_PORTS */
+    u8 component;
+    u8 pad[6];
+};
+
+/* ---- an image: a policy, compiled. One inner map of each kind per slot ------------------------------- */
+/* What a verdict is made of; `counter` is stable as long as the rule's id is. */
+#define KPF_RULE_LOG 1
+#define KPF_RULE_ALERT 2
+#define KPF_RULE_MIRROR_ENGINE 4 /* its loopback flows are mirrored to the Engine (popup-log) */
+#define KPF_RULE_MIRROR_GUI 8    /* ... and to the GUI (engine-to-gui) */
+struct kpf_rule {
+    u32 counter;
+    u8 action;
+    u8 step;
+    u8 flags;
+    u8 pad;
+};
+/* An application's class and its cells: positions in `rules`, indexed zone * 2 + direction (trusted = 1). */
+struct kpf_application {
+    u32 class_;            /* in KPF_FIELD_APPLICATION */
+    u32 component;
+    u32 modified;          /* position of its "modified" rule; 0xffffffff: it has none */
+    u32 cells[4];
+    u32 pad;
+};
+struct kpf_application_key {
+    u64 inode;
+    u32 device;
+    u32 generation;
+};
+/* Another ctime than this means "modified". */
+struct kpf_application_file {
+    s64 ctime_seconds;
+    u32 ctime_nanoseconds;
+    u32 pad;
+    struct kpf_application application;
+};
+#define KPF_NO_POSITION 0xffffffff
+struct kpf_image {
+    u64 home;                    /* netns cookie of the namespace `up` ran in */
+    u64 internal;                /* bit n: the internal rule with counter n is in this image */
+    u32 positions;               /* rules in the vectors; the cells' rules follow them */
+    u32 chunks;
+    u32 canary_end;              /* first position behind step 0 */
+    u32 guard_end;               /* first position behind step 4; at most 64 */
+    u32 administration_port;
+    u32 popup_port;
+    u32 permits;                 /* index of the vector of all rules that permit */
+    u32 everything;              /* index of the vector of all rules */
+    u32 icmp;                    /* an ICMP type has index icmp + kpf_flow.icmp */
+    u32 base[KPF_FIELDS];        /* a field's class c has index base[field] + c; class 0: rules not naming it */
+    struct kpf_rule stop_all;
+    struct kpf_application components[KPF_COMPONENTS]; /* [0] is "any other application" */
+};
+struct kpf_chunk {
+    u64 words[KPF_CHUNK_WORDS];
+};
+/* Address prefixes: `bits` counts from the start of the 16 bytes. */
+struct kpf_prefix {
+    u32 bits;
+    u32 address[4];
+};
+#define KPF_ADDRESS_GROUP 1      /* multicast or broadcast */
+#define KPF_ADDRESS_OWN 2        /* an address of this host, in the home namespace */
+#define KPF_ADDRESS_LOOPBACK 4
+struct kpf_address {
+    u64 trusted;                 /* bit n: trusted on the adapter with slot n; all ones: on every adapter */
+    u32 local_class;
+    u32 remote_class;
+    u32 flags;
+    u32 pad;
+};
+struct kpf_port {
+    u32 local_class;
+    u32 remote_class;
+};
+/* An adapter of the home namespace, by ifindex. */
+struct kpf_adapter {
+    u32 slot;                    /* bit in kpf_address.trusted */
+    u32 own_zone;                /* bit 0: its own IPv4 address is trusted; bit 1: its own IPv6 address */
+};
+
+/* ---- state ------------------------------------------------------------------------------------------- */
+/* The active word: generation << 8 | stop-all << 4 | slot + 1. 0: nothing is active. One 8-byte write switches. */
+#define KPF_ACTIVE_SLOT(word) ((u32)((word) & 15) - 1)
+#define KPF_ACTIVE_STOP_ALL(word) ((u32)((word) >> 4) & 1)
+struct kpf_cache {               /* socket storage, not inherited: a connected socket's last verdict */
+    struct bpf_spin_lock lock;
+    u32 ifindex;
+    u64 active;                  /* the active word it was judged under */
+    struct kpf_rule rule;
+    u32 local[4];
+    u32 remote[4];
+    u16 local_port;
+    u16 remote_port;
+    u8 protocol;
+    u8 pad[3];
+};
+struct kpf_flow_key {
+    u64 cookie;                  /* of the socket */
+    u32 remote[4];
+    u16 remote_port;
+    u16 id;                      /* ICMP echo identifier */
+    u8 protocol;
+    u8 pad[3];
+};
+struct kpf_flow_state {
+    struct kpf_file application; /* who sent, or who owns the socket it came to */
+    u64 active;                  /* 0: not judged yet */
+    u64 seen;                    /* ktime, ns */
+    struct kpf_rule rule;
+    u32 pid;
+    u32 uid;
+    u32 ifindex;
+    u8 component;
+    u8 initiator;
+    u8 answered;
+    u8 pad;
+};
+struct kpf_recent {              /* a flow judged lately that no state remembers */
+    u64 active;
+    u64 seen;                    /* ktime, ns */
+    u32 counter;
+    u32 pad;
+};
+struct kpf_mirror_key {
+    u64 netns_cookie;
+    u32 sender[4];
+    u32 receiver[4];
+    u16 sender_port;
+    u16 receiver_port;
+    u8 protocol;
+    u8 pad[3];
+};
+struct kpf_mirror {
+    struct kpf_rule rule;
+    u32 component;               /* the sender's */
+    u32 pad;
+};
+
+/* ---- what user space reads --------------------------------------------------------------------------- */
+struct kpf_counter {
+    u64 hits;                    /* flows judged: one per flow and end */
+    u64 packets;
+    u64 bytes;
+};
+/* A flow and its verdict. Hooks fill one in from the start; what user space reads is exactly what was judged. */
+struct kpf_event {
+    struct kpf_flow flow;
+    u64 time;                    /* ktime, ns */
+    u64 active;                  /* the active word it was judged under */
+    u32 counter;                 /* of the rule */
+    u32 pid;                     /* 0: not known */
+    u8 action;
+    u8 hook;
+    u8 flags;                    /* of the rule */
+    u8 pad[5];
+};
+struct kpf_path {
+    char text[KPF_PATH_BYTES];
+};
+struct kpf_probe {               /* the classifier's test probe: a flow in, a verdict out */
+    struct kpf_flow flow;
+    u64 active;                  /* judged under this active word */
+    struct kpf_rule rule;
+    u32 early;                   /* 1: an early hook would deny */
+    u32 ok;                      /* 1: the probe ran */
+};
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * Every map. All but the templates are pinned below KPF_PIN, so that they outlive the process that loaded them
+ * and the next `up` finds them. Only `identity` and `processes` hold what could not be had again.
+ */
+#define KPF_PINNED(kind, key, value, name, entries, flags) \
+    BPF_F_TABLE(kind ":" KPF_PIN "/" #name, key, value, name, entries, flags)
+/* One inner map per slot; the template only tells the verifier what the inner maps are like. */
+#define KPF_SLOTTED(kind, key, value, name, flags) \
+    BPF_F_TABLE(kind, key, value, name##_template, 1, flags); \
+    BPF_F_TABLE("array_of_maps$" #name "_template:" KPF_PIN "/" #name, int, int, name, KPF_SLOTS, 0)
+
+#define KPF_SOCKET_STORAGE(value, name, storage_flags) \
+    struct name##_table_t { \
+        int key; \
+        value leaf; \
+        void *(*sk_storage_get)(void *, void *, int); \
+        int (*sk_storage_delete)(void *); \
+        u32 flags; \
+    }; \
+    __attribute__((section("maps/sk_storage:" KPF_PIN "/" #name))) \
+    struct name##_table_t name = {.flags = (storage_flags)}; \
+    BPF_ANNOTATE_KV_PAIR(name, int, value)
+
+KPF_SOCKET_STORAGE(struct kpf_identity, identity, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+KPF_SOCKET_STORAGE(struct kpf_cache, cache, BPF_F_NO_PREALLOC);
+
+KPF_PINNED("hash", u32, struct kpf_process, processes, KPF_PROCESSES, 0);
+KPF_PINNED("lru_hash", struct kpf_file, struct kpf_path, paths, KPF_PATHS, 0);
+KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_flow_state, flows, KPF_FLOWS, 0);
+KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_recent, recent, KPF_RECENT, 0);
+KPF_PINNED("lru_hash", struct kpf_mirror_key, struct kpf_mirror, mirrors, KPF_MIRRORS, 0);
+KPF_PINNED("percpu_array", u32, struct kpf_counter, counters, KPF_COUNTERS, 0);
+KPF_PINNED("percpu_array", u32, u64, defaults, KPF_DEFAULTS, 0);
+KPF_PINNED("array", u32, u64, active, 1, 0);
+KPF_PINNED("array", u32, struct kpf_probe, probes, KPF_PROBES, 0);
+KPF_PINNED("array", u32, struct kpf_file, identified, 1, 0);
+
+#define KPF_INNER (1U << 12) /* BPF_F_INNER_MAP: inner arrays may differ in size */
+KPF_SLOTTED("array", u32, struct kpf_image, images, KPF_INNER);
+KPF_SLOTTED("array", u32, u64, summaries, KPF_INNER);
+KPF_SLOTTED("array", u32, struct kpf_chunk, vectors, KPF_INNER);
+KPF_SLOTTED("array", u32, struct kpf_rule, rules, KPF_INNER);
+KPF_SLOTTED("hash", struct kpf_application_key, struct kpf_application_file, applications, BPF_F_NO_PREALLOC);
+KPF_SLOTTED("hash", u32, u32, users, BPF_F_NO_PREALLOC);
+KPF_SLOTTED("hash", u64, u32, cgroups, BPF_F_NO_PREALLOC);
+KPF_SLOTTED("lpm_trie", struct kpf_prefix, struct kpf_address, addresses, BPF_F_NO_PREALLOC);
+KPF_SLOTTED("array", u32, struct kpf_port, ports, KPF_INNER);
+KPF_SLOTTED("hash", u32, struct kpf_adapter, adapters, BPF_F_NO_PREALLOC);
+
+struct events_table_t {
+    int key;
+    u32 leaf;
+    int (*perf_submit)(void *, void *, u32);
+    int (*perf_submit_skb)(void *, u32, void *, u32);
+    u32 max_entries;
+};
+__attribute__((section("maps/perf_output:" KPF_PIN "/events"))) struct events_table_t events = {.max_entries = 0};

@@ -1,0 +1,195 @@
+/*
+ * Packets into flows: addresses, ports, protocol, as seen from this end. Reads with bounds, trusts no length.
+ */
+#define KPF_TCP 6
+#define KPF_UDP 17
+#define KPF_ICMP 1
+#define KPF_ICMPV6 58
+#define KPF_SCTP 132
+#define KPF_UDPLITE 136
+#define KPF_EXTENSIONS 8 /* IPv6 extension headers followed at most; behind them ports count as unreadable */
+#define KPF_TCP_SYN 2
+#define KPF_TCP_RST 4
+#define KPF_TCP_ACK 16
+
+/* What of a packet is not in the flow. */
+struct kpf_packet {
+    u32 transport;   /* offset of the transport header; 0: not there (a later fragment, too many extensions) */
+    u16 icmp_id;
+    u8 tcp_flags;
+    u8 icmp_type;    /* as on the wire */
+};
+
+static __always_inline int kpf_is_icmp(u8 protocol)
+{
+    return protocol == KPF_ICMP || protocol == KPF_ICMPV6;
+}
+
+static __always_inline int kpf_protocol_has_ports(u8 protocol)
+{
+    return protocol == KPF_TCP || protocol == KPF_UDP || protocol == KPF_SCTP || protocol == KPF_UDPLITE;
+}
+
+static __always_inline void kpf_map_ipv4(u32 out[4], u32 address)
+{
+    out[0] = 0;
+    out[1] = 0;
+    out[2] = bpf_htonl(0xffff);
+    out[3] = address;
+}
+
+static __always_inline int kpf_same_address(const u32 a[4], const u32 b[4])
+{
+    return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3];
+}
+
+static __always_inline int kpf_is_unspecified(const u32 a[4])
+{
+    return !a[0] && !a[1] && ((!a[2] && !a[3]) || (a[2] == bpf_htonl(0xffff) && !a[3]));
+}
+
+static __always_inline int kpf_is_ipv4(const u32 a[4])
+{
+    return !a[0] && !a[1] && a[2] == bpf_htonl(0xffff);
+}
+
+/* 127.0.0.0/8 and ::1. */
+static __always_inline int kpf_is_loopback(const u32 a[4])
+{
+    if (kpf_is_ipv4(a))
+        return (bpf_ntohl(a[3]) >> 24) == 127;
+    return !a[0] && !a[1] && !a[2] && a[3] == bpf_htonl(1);
+}
+
+/* IPv4 header at offset 0 (RFC 791). Fills source, destination, protocol, and where the transport begins. */
+static __always_inline int kpf_read_ipv4(struct __sk_buff *skb, u32 source[4], u32 destination[4], u8 *protocol,
+                                         struct kpf_packet *packet)
+{
+    u8 header[20];
+    u32 address;
+
+    if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
+        return -1;
+    __builtin_memcpy(&address, header + 12, 4);
+    kpf_map_ipv4(source, address);
+    __builtin_memcpy(&address, header + 16, 4);
+    kpf_map_ipv4(destination, address);
+    *protocol = header[9];
+    packet->transport = (header[0] & 15) * 4;
+    if (packet->transport < 20 || (header[6] & 0x1f) || header[7])
+        packet->transport = 0; /* a later fragment, or nonsense */
+    return 0;
+}
+
+/* IPv6 header and its extensions (RFC 8200). */
+static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u32 destination[4], u8 *protocol,
+                                         u8 *hop_limit, struct kpf_packet *packet)
+{
+    u8 header[40];
+    u8 next, extension[8];
+    u32 offset = 40;
+    int i;
+
+    if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
+        return -1;
+    __builtin_memcpy(source, header + 8, 16);
+    __builtin_memcpy(destination, header + 24, 16);
+    *hop_limit = header[7];
+    next = header[6];
+    packet->transport = 0;
+#pragma unroll
+    for (i = 0; i < KPF_EXTENSIONS; i++) {
+        if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60 && next != 135) {
+            packet->transport = offset;
+            break;
+        }
+        if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
+            break;
+        if (next == 44 && ((extension[2] << 8 | extension[3]) & 0xfff8)) {
+            next = extension[0];
+            break; /* a later fragment */
+        }
+        if (next == 51)
+            offset += (extension[1] + 2) * 4;
+        else if (next == 44)
+            offset += 8;
+        else
+            offset += (extension[1] + 1) * 8;
+        next = extension[0];
+    }
+    *protocol = next;
+    return 0;
+}
+
+static __always_inline void kpf_read_transport(struct __sk_buff *skb, struct kpf_flow *flow,
+                                               struct kpf_packet *packet, u8 hop_limit, int out)
+{
+    u8 bytes[14] = {};
+    u16 source, destination;
+
+    if (!packet->transport)
+        return;
+    if (kpf_protocol_has_ports(flow->protocol)) {
+        if (bpf_skb_load_bytes(skb, packet->transport, bytes, 4))
+            return;
+        source = bytes[0] << 8 | bytes[1];
+        destination = bytes[2] << 8 | bytes[3];
+        flow->local_port = out ? source : destination;
+        flow->remote_port = out ? destination : source;
+        flow->known |= KPF_HAS_PORTS;
+        if (flow->protocol == KPF_TCP && !bpf_skb_load_bytes(skb, packet->transport + 12, bytes, 2))
+            packet->tcp_flags = bytes[1];
+    } else if (kpf_is_icmp(flow->protocol)) {
+        if (bpf_skb_load_bytes(skb, packet->transport, bytes, 8))
+            return;
+        packet->icmp_type = bytes[0];
+        packet->icmp_id = bytes[4] << 8 | bytes[5];
+        flow->icmp = packet->icmp_type;
+        if (flow->protocol == KPF_ICMPV6)
+            flow->icmp += hop_limit == 255 ? 256 : 512;
+    }
+}
+
+/* Fills the flow's points and protocol; its direction is the packet's until the caller knows the initiator. */
+static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flow *flow, struct kpf_packet *packet,
+                                           int out)
+{
+    u8 version = 0, hop_limit = 0;
+    u32 *source = out ? flow->local : flow->remote;
+    u32 *destination = out ? flow->remote : flow->local;
+
+    if (bpf_skb_load_bytes(skb, 0, &version, 1))
+        return -1;
+    if (version >> 4 == 4) {
+        if (kpf_read_ipv4(skb, source, destination, &flow->protocol, packet))
+            return -1;
+    } else if (version >> 4 == 6) {
+        if (kpf_read_ipv6(skb, source, destination, &flow->protocol, &hop_limit, packet))
+            return -1;
+    } else {
+        return -1;
+    }
+    flow->direction = out ? KPF_OUT : KPF_IN;
+    flow->ifindex = skb->ifindex;
+    flow->known = KPF_KNOWS_ALL;
+    kpf_read_transport(skb, flow, packet, hop_limit, out);
+    return 0;
+}
+
+static __always_inline int kpf_is_echo_request(const struct kpf_flow *flow, u8 type)
+{
+    return flow->protocol == KPF_ICMP ? type == 8 : type == 128;
+}
+
+static __always_inline int kpf_is_echo(const struct kpf_flow *flow, u8 type)
+{
+    return flow->protocol == KPF_ICMP ? type == 8 || type == 0 : type == 128 || type == 129;
+}
+
+/* Errors about another packet: unreachable, quench, time exceeded, parameter problem; ICMPv6 1-4. */
+static __always_inline int kpf_is_icmp_error(const struct kpf_flow *flow, u8 type)
+{
+    if (flow->protocol == KPF_ICMP)
+        return type == 3 || type == 4 || type == 11 || type == 12;
+    return flow->protocol == KPF_ICMPV6 && type >= 1 && type <= 4;
+}

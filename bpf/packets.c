@@ -1,0 +1,399 @@
+/*
+ * The packet hooks, cgroup_skb egress and ingress: authoritative for every packet of every socket in the cgroup.
+ * They return 1 (pass) or 0 (drop; the sender of a datagram gets EPERM).
+ */
+#define KPF_SOCK_RAW 3
+#define KPF_STATE_ESTABLISHED 1
+#define KPF_STATE_LISTEN 10
+#define KPF_PACKET_BROADCAST 1
+#define KPF_PACKET_MULTICAST 2
+
+/* Whether this datagram socket is connected to the flow's remote point. */
+static __always_inline int kpf_is_connected_to(const struct bpf_sock *sk, const struct kpf_flow *flow)
+{
+    if (sk->state != KPF_STATE_ESTABLISHED || bpf_ntohs(sk->dst_port) != flow->remote_port)
+        return 0;
+    if (kpf_is_ipv4(flow->remote))
+        return sk->dst_ip4 == flow->remote[3];
+    return sk->dst_ip6[0] == flow->remote[0] && sk->dst_ip6[1] == flow->remote[1] &&
+           sk->dst_ip6[2] == flow->remote[2] && sk->dst_ip6[3] == flow->remote[3];
+}
+
+/* Whether the cached verdict is this packet's; `rule` gets what is cached in either case. */
+static __always_inline int kpf_read_cache(struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
+                                          struct kpf_rule *rule, u64 *judged)
+{
+    int same;
+
+    bpf_spin_lock(&cached->lock);
+    *judged = cached->active;
+    *rule = cached->rule;
+    same = cached->active == active_word && cached->ifindex == flow->ifindex && cached->protocol == flow->protocol &&
+           cached->local_port == flow->local_port && cached->remote_port == flow->remote_port &&
+           cached->remote[0] == flow->remote[0] && cached->remote[1] == flow->remote[1] &&
+           cached->remote[2] == flow->remote[2] && cached->remote[3] == flow->remote[3] &&
+           cached->local[0] == flow->local[0] && cached->local[1] == flow->local[1] &&
+           cached->local[2] == flow->local[2] && cached->local[3] == flow->local[3];
+    bpf_spin_unlock(&cached->lock);
+    return same;
+}
+
+static __always_inline void kpf_write_cache(struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
+                                            const struct kpf_rule *rule)
+{
+    bpf_spin_lock(&cached->lock);
+    cached->active = active_word;
+    cached->ifindex = flow->ifindex;
+    cached->rule = *rule;
+    cached->protocol = flow->protocol;
+    cached->local_port = flow->local_port;
+    cached->remote_port = flow->remote_port;
+    cached->local[0] = flow->local[0];
+    cached->local[1] = flow->local[1];
+    cached->local[2] = flow->local[2];
+    cached->local[3] = flow->local[3];
+    cached->remote[0] = flow->remote[0];
+    cached->remote[1] = flow->remote[1];
+    cached->remote[2] = flow->remote[2];
+    cached->remote[3] = flow->remote[3];
+    bpf_spin_unlock(&cached->lock);
+}
+
+/* A loopback flow's two halves meet in this key. */
+static __always_inline void kpf_mirror_key_of(struct kpf_mirror_key *key, const struct kpf_flow *flow)
+{
+    int out = flow->direction == KPF_OUT;
+
+    key->netns_cookie = flow->netns_cookie;
+    key->protocol = flow->protocol;
+    __builtin_memcpy(key->sender, out ? flow->local : flow->remote, 16);
+    __builtin_memcpy(key->receiver, out ? flow->remote : flow->local, 16);
+    key->sender_port = out ? flow->local_port : flow->remote_port;
+    key->receiver_port = out ? flow->remote_port : flow->local_port;
+}
+
+/* The sender's half of a loopback flow that comes in, if an internal rule permitted it there; else NULL. */
+static __always_inline struct kpf_mirror *kpf_find_mirror(const struct kpf_flow *flow)
+{
+    struct kpf_mirror_key key = {};
+
+    if (flow->ifindex != 1 || flow->direction != KPF_IN)
+        return NULL;
+    kpf_mirror_key_of(&key, flow);
+    return mirrors.lookup(&key);
+}
+
+/* Writes the mirror of a loopback flow that goes out, or withdraws it. */
+static __always_inline void kpf_keep_mirror(const struct kpf_flow *flow, const struct kpf_rule *rule, u32 component)
+{
+    struct kpf_mirror made = {.rule = *rule, .component = component};
+    struct kpf_mirror_key key = {};
+
+    if (flow->ifindex != 1 || flow->direction != KPF_OUT)
+        return;
+    kpf_mirror_key_of(&key, flow);
+    if (rule->step == KPF_STEP_INTERNAL && rule->action == KPF_PERMIT &&
+        (component == KPF_COMPONENT_ENGINE || rule->flags & (KPF_RULE_MIRROR_ENGINE | KPF_RULE_MIRROR_GUI)))
+        mirrors.update(&key, &made);
+    else
+        mirrors.delete(&key);
+}
+
+/* How a packet is judged, and what was remembered of its flow. */
+enum kpf_way { KPF_WAY_CONNECTED, KPF_WAY_LISTENER, KPF_WAY_DATAGRAM };
+struct kpf_memory {
+    struct kpf_rule rule;    /* what it was judged by before */
+    struct kpf_cache *cache; /* of a TCP socket; NULL if it could not be made */
+    u8 way;
+    u8 judged;               /* it was judged before, if under another active word */
+    u8 stateful;             /* a datagram whose answers are state */
+    u8 answered;
+    u8 started;              /* a flow entry is there */
+    u8 counted;              /* the flow was counted where it began */
+    u16 echo_id;
+};
+
+/* An ICMP error about this socket's own echo request belongs to that flow: the flow's key, or 0. */
+static __always_inline int kpf_read_quoted(struct __sk_buff *skb, const struct kpf_flow *flow,
+                                           const struct kpf_packet *packet, struct kpf_flow_key *key)
+{
+    u8 bytes[40];
+    u32 at = packet->transport + 8, transport;
+    u8 echo[8];
+
+    if (!packet->transport)
+        return 0;
+    if (flow->protocol == KPF_ICMP) {
+        if (bpf_skb_load_bytes(skb, at, bytes, 20) || bytes[9] != KPF_ICMP)
+            return 0;
+        key->remote[0] = 0;
+        key->remote[1] = 0;
+        key->remote[2] = bpf_htonl(0xffff);
+        __builtin_memcpy(&key->remote[3], bytes + 16, 4);
+        transport = at + (bytes[0] & 15) * 4;
+    } else {
+        if (bpf_skb_load_bytes(skb, at, bytes, 40) || bytes[6] != KPF_ICMPV6)
+            return 0;
+        __builtin_memcpy(key->remote, bytes + 24, 16);
+        transport = at + 40;
+    }
+    if (bpf_skb_load_bytes(skb, transport, echo, 8) || !kpf_is_echo_request(flow, echo[0]))
+        return 0;
+    key->id = echo[4] << 8 | echo[5];
+    return 1;
+}
+
+/* Whether the packet can belong to a remembered flow; its key. Of ICMP, echo and errors about an echo can. */
+static __always_inline int kpf_datagram_key(struct __sk_buff *skb, const struct kpf_flow *flow,
+                                            const struct kpf_packet *packet, struct kpf_flow_key *key, int out)
+{
+    u64 cookie = bpf_get_socket_cookie(skb);
+
+    if (!kpf_is_icmp(flow->protocol)) {
+        kpf_flow_key_of(key, flow, cookie, 0);
+        return 1;
+    }
+    kpf_flow_key_of(key, flow, cookie, packet->icmp_id);
+    if (kpf_is_echo(flow, packet->icmp_type))
+        return 1;
+    return !out && kpf_is_icmp_error(flow, packet->icmp_type) && kpf_read_quoted(skb, flow, packet, key);
+}
+
+/* Makes the flow what it was when it began: its direction, its owner, an echo's request. */
+static __always_inline void kpf_restore(struct kpf_event *event, const struct kpf_flow_state *state)
+{
+    struct kpf_flow *flow = &event->flow;
+
+    flow->direction = state->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
+    flow->application = state->application;
+    flow->component = state->component;
+    flow->uid = state->uid;
+    event->pid = state->pid;
+    if (kpf_is_icmp(flow->protocol))
+        flow->icmp = flow->protocol == KPF_ICMP ? 8 : 256 + 128;
+}
+
+static __always_inline void kpf_remember_flow(struct kpf_flow_key *key, const struct kpf_event *event,
+                                              const struct kpf_rule *rule, int answered)
+{
+    struct kpf_flow_state state = {};
+
+    state.application = event->flow.application;
+    state.active = event->active;
+    state.seen = bpf_ktime_get_ns();
+    state.rule = *rule;
+    state.pid = event->pid;
+    state.uid = event->flow.uid;
+    state.ifindex = event->flow.ifindex;
+    state.component = event->flow.component;
+    state.initiator = event->flow.direction == KPF_OUT ? KPF_INITIATOR_OUT : KPF_INITIATOR_IN;
+    state.answered = answered;
+    if (flows.update(key, &state))
+        kpf_count_default(KPF_DEFAULT_NO_MEMORY);
+}
+
+/*
+ * What is remembered of a datagram's flow, per (socket, remote point, protocol, echo id). 1: the verdict, in
+ * memory->rule. 0: to be judged, as the flow that it then is.
+ */
+static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf_event *event,
+                                               const struct kpf_packet *packet, struct kpf_memory *memory, int out,
+                                               int connected)
+{
+    struct kpf_flow_key key = {};
+    struct kpf_flow_state *state = NULL;
+    struct kpf_flow *flow = &event->flow;
+    u64 now = bpf_ktime_get_ns();
+
+    memory->stateful = kpf_datagram_key(skb, flow, packet, &key, out);
+    memory->echo_id = key.id;
+    if (memory->stateful)
+        state = flows.lookup(&key);
+    if (!state || !kpf_is_live(state, now, connected)) {
+        if (kpf_is_icmp(flow->protocol) && !kpf_is_echo_request(flow, packet->icmp_type))
+            memory->stateful = 0; /* an answer to nothing begins no flow */
+        return 0;
+    }
+    memory->rule = state->rule;
+    memory->started = 1;
+    memory->judged = state->active != 0; /* 0: begun by sendmsg */
+    memory->answered = state->answered || out != (state->initiator == KPF_INITIATOR_OUT);
+    if (state->active == event->active && state->ifindex == flow->ifindex) {
+        if (memory->rule.action == KPF_PERMIT) {
+            state->seen = now;
+            state->answered = memory->answered;
+        }
+        return 1;
+    }
+    kpf_restore(event, state);
+    return 0;
+}
+
+/* Remembers a verdict where its flow's next packet looks for it; returns whether the flow is a new one. */
+static __always_inline int kpf_remember(struct __sk_buff *skb, const struct kpf_event *event,
+                                        struct kpf_memory *memory, const struct kpf_rule *rule, int out)
+{
+    const struct kpf_flow *flow = &event->flow;
+    struct kpf_flow_key key = {};
+
+    if (memory->way == KPF_WAY_CONNECTED) {
+        if (!memory->cache)
+            kpf_count_default(KPF_DEFAULT_NO_MEMORY);
+        else if (rule->action == KPF_PERMIT || flow->direction == KPF_OUT || flow->ifindex != 1)
+            kpf_write_cache(memory->cache, flow, event->active, rule);
+        /* else: a loopback half that is denied may yet be mirrored, by its sender's next segment */
+        return memory->judged ? memory->rule.counter != rule->counter : !memory->counted;
+    }
+    if (memory->counted)
+        return 0;
+    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(skb), memory->echo_id);
+    if (!out && (skb->pkt_type == KPF_PACKET_BROADCAST || skb->pkt_type == KPF_PACKET_MULTICAST))
+        memory->stateful = 0; /* answers to a broadcast or multicast are not state */
+    if (memory->stateful && (rule->action == KPF_PERMIT || memory->judged)) {
+        kpf_remember_flow(&key, event, rule, memory->answered);
+        return memory->rule.counter != rule->counter;
+    }
+    if (memory->started)
+        flows.delete(&key);
+    return kpf_is_new(&key, rule, event->active);
+}
+
+static __always_inline int kpf_is_kernel_socket(struct __sk_buff *skb)
+{
+    struct bpf_sock *sk = skb->sk;
+    u64 pointer = 0;
+    u8 byte = 0;
+
+    bpf_probe_read_kernel(&pointer, sizeof(pointer), &sk); /* as a number: arithmetic on sockets is refused */
+    bpf_probe_read_kernel(&byte, 1, (void *)(pointer + KPF_BTF_SOCK_SK_KERN_SOCK));
+    return byte & KPF_BTF_SOCK_SK_KERN_SOCK_MASK;
+}
+
+/*
+ * What the kernel sends by itself, without an owner: RST and TIME_WAIT segments and ICMP errors are answers to
+ * something that was judged (state); an echo reply is the answer half of a ping that came in.
+ */
+static __always_inline int kpf_is_kernel_answer(struct kpf_flow *flow, const struct kpf_packet *packet)
+{
+    if (flow->protocol == KPF_TCP)
+        return packet->tcp_flags & (KPF_TCP_RST | KPF_TCP_ACK);
+    if (kpf_is_icmp(flow->protocol)) {
+        if (kpf_is_icmp_error(flow, packet->icmp_type))
+            return 1;
+        if (packet->icmp_type == (flow->protocol == KPF_ICMP ? 0 : 129)) {
+            flow->direction = KPF_IN;
+            flow->icmp = flow->protocol == KPF_ICMP ? 8 : 256 + 128;
+        }
+    }
+    return 0;
+}
+
+/* A segment: who initiated is known to the socket; a listener's flows all came in. */
+static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bpf_sock *sk, struct kpf_identity *who,
+                                              u8 tcp_flags, struct kpf_memory *memory, int out)
+{
+    struct kpf_flow *flow = &event->flow;
+    int opens = (tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN;
+    u64 judged = 0;
+
+    if (sk->state == KPF_STATE_LISTEN) {
+        if (who && who->initiator != KPF_INITIATOR_IN)
+            who->initiator = KPF_INITIATOR_IN; /* accepted sockets inherit it */
+        flow->direction = KPF_IN;
+        memory->way = KPF_WAY_LISTENER;
+        memory->counted = out || !opens;
+        return 0;
+    }
+    if (who && out && opens)
+        who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
+    if (who && who->initiator)
+        flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
+    memory->counted = flow->direction == KPF_IN && who; /* an accepted one was, at its listener */
+    memory->cache = cache.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!memory->cache)
+        return 0;
+    if (kpf_read_cache(memory->cache, flow, event->active, &memory->rule, &judged))
+        return 1;
+    memory->judged = judged != 0;
+    return 0;
+}
+
+/* What there is to say of a packet before its rule: 0 drop, 1 pass, 2: `event` and `memory` are filled in. */
+static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *event, struct kpf_memory *memory,
+                                      int out)
+{
+    struct bpf_sock *sk = skb->sk;
+    struct kpf_flow *flow = &event->flow;
+    struct kpf_packet packet = {};
+    struct kpf_identity *who;
+    int own, known;
+
+    if (!event->active) {
+        kpf_count_default(KPF_DEFAULT_NO_IMAGE);
+        return 1;
+    }
+    if (sk)
+        sk = bpf_sk_fullsock(sk);
+    if (!sk) {
+        kpf_count_default(KPF_DEFAULT_NO_SOCKET);
+        return 1;
+    }
+    if (kpf_read_packet(skb, flow, &packet, out)) {
+        kpf_count_default(KPF_DEFAULT_NO_IP);
+        return 0;
+    }
+    who = identity.sk_storage_get(sk, 0, 0);
+    if (who) {
+        kpf_flow_owner(flow, who);
+        event->pid = who->pid;
+    } else if (kpf_is_kernel_socket(skb)) {
+        flow->application.generation = 1; /* the kernel itself */
+        memory->rule.action = KPF_PERMIT; /* counter 0: state */
+        if (out && kpf_is_kernel_answer(flow, &packet)) {
+            kpf_count(&memory->rule, 1, skb->len, 0);
+            return 1;
+        }
+    }
+    own = sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS;
+    if (own && flow->protocol == KPF_TCP) {
+        known = kpf_recall_segment(event, sk, who, packet.tcp_flags, memory, out);
+    } else {
+        own = own && kpf_is_connected_to(sk, flow);
+        if (own && who && who->initiator == KPF_INITIATOR_OUT)
+            flow->direction = KPF_OUT;
+        memory->way = KPF_WAY_DATAGRAM;
+        known = kpf_recall_datagram(skb, event, &packet, memory, out, own);
+    }
+    if (!known)
+        return 2;
+    kpf_count(&memory->rule, 1, skb->len, 0);
+    return memory->rule.action == KPF_PERMIT;
+}
+
+static __always_inline int kpf_judge(struct __sk_buff *skb, int out)
+{
+    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_memory memory = {};
+    struct kpf_rule rule = {};
+    int verdict = kpf_recall(skb, &event, &memory, out), new_flow;
+
+    if (verdict != 2)
+        return verdict;
+    kpf_keep_mirror(&event.flow, &rule,
+                    kpf_classify(&event.flow, event.active, kpf_find_mirror(&event.flow), &rule));
+    new_flow = kpf_remember(skb, &event, &memory, &rule, out);
+    kpf_count(&rule, 1, skb->len, new_flow);
+    if (new_flow)
+        kpf_report(skb, &event, &rule, out ? KPF_HOOK_EGRESS : KPF_HOOK_INGRESS);
+    return rule.action == KPF_PERMIT;
+}
+
+int kpf_egress(struct __sk_buff *skb)
+{
+    return kpf_judge(skb, 1);
+}
+
+int kpf_ingress(struct __sk_buff *skb)
+{
+    return kpf_judge(skb, 0);
+}

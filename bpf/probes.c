@@ -1,0 +1,51 @@
+/*
+ * Programs that user space runs on purpose (BPF_PROG_TEST_RUN of raw tracepoints that are never attached): what
+ * the kernel takes an open file for, and what the classifier says of a flow.
+ */
+
+/* args[0]: a descriptor of the caller; the answer is in `identified`. */
+int kpf_identify(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 files = kpf_read_pointer(bpf_get_current_task(), KPF_BTF_TASK_STRUCT_FILES);
+    u64 table = kpf_read_pointer(kpf_read_pointer(files, KPF_BTF_FILES_STRUCT_FDT), KPF_BTF_FDTABLE_FD);
+    struct kpf_file key = {};
+    u32 zero = 0;
+
+    if (table)
+        kpf_identify_file(&key, kpf_read_pointer(table, (u32)ctx->args[0] * 8));
+    identified.update(&zero, &key);
+    return 0;
+}
+
+/* args[0]: index of the first flow in `probes`, args[1]: 1 asks the early question too. */
+int kpf_probe(struct bpf_raw_tracepoint_args *ctx)
+{
+    u32 index = ctx->args[0];
+    struct kpf_probe *probe = probes.lookup(&index);
+    struct kpf_flow flow;
+    struct kpf_rule rule = {};
+
+    if (!probe)
+        return 1;
+    flow = probe->flow;
+    kpf_classify(&flow, probe->active, NULL, &rule);
+    probe->rule = rule;
+    probe->ok = 1;
+    return 0;
+}
+
+int kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
+{
+    u32 index = ctx->args[0];
+    struct kpf_probe *probe = probes.lookup(&index);
+    struct kpf_flow flow;
+    struct kpf_rule rule = {};
+
+    if (!probe)
+        return 1;
+    flow = probe->flow;
+    probe->early = kpf_classify_early(&flow, probe->active, &rule);
+    probe->rule = rule;
+    probe->ok = 1;
+    return 0;
+}

@@ -1,0 +1,124 @@
+/*
+ * Who a process is: the file it executes, taken from the kernel's own record at exec, never from a name.
+ * The KPF_BTF_... offsets come from the running kernel's BTF (kpf_ebpf/kernel/btf.py).
+ */
+#define KPF_FUSE_MAGIC 0x65735546
+
+static __always_inline u64 kpf_read_pointer(u64 base, u32 offset)
+{
+    u64 pointer = 0;
+
+    if (base)
+        bpf_probe_read_kernel(&pointer, sizeof(pointer), (void *)(base + offset));
+    return pointer;
+}
+
+static __always_inline u32 kpf_read_u32(u64 base, u32 offset)
+{
+    u32 value = 0;
+
+    if (base)
+        bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+    return value;
+}
+
+/* A file system whose files a user can invent: FUSE, or mounted in a user namespace of its own. */
+static __always_inline int kpf_user_controls(u64 superblock)
+{
+    u64 magic = kpf_read_pointer(superblock, KPF_BTF_SUPER_BLOCK_S_MAGIC);
+    u64 owner = kpf_read_pointer(superblock, KPF_BTF_SUPER_BLOCK_S_USER_NS);
+
+    return magic == KPF_FUSE_MAGIC || kpf_read_u32(owner, KPF_BTF_USER_NAMESPACE_LEVEL) != 0;
+}
+
+/* Fills `key` from a struct file; leaves it zero ("unknown") for files that a user can invent. */
+static __always_inline void kpf_identify_file(struct kpf_file *key, u64 file)
+{
+    u64 inode = kpf_read_pointer(file, KPF_BTF_FILE_F_INODE);
+    u64 superblock = kpf_read_pointer(inode, KPF_BTF_INODE_I_SB);
+
+    __builtin_memset(key, 0, sizeof(*key));
+    if (!superblock || kpf_user_controls(superblock))
+        return;
+    key->inode = kpf_read_pointer(inode, KPF_BTF_INODE_I_INO);
+    key->device = kpf_read_u32(superblock, KPF_BTF_SUPER_BLOCK_S_DEV);
+    key->generation = kpf_read_u32(inode, KPF_BTF_INODE_I_GENERATION);
+    key->ctime_seconds = kpf_read_pointer(inode, KPF_BTF_INODE_CTIME_SECONDS);
+    key->ctime_nanoseconds = kpf_read_u32(inode, KPF_BTF_INODE_CTIME_NANOSECONDS) & 0x7fffffff;
+}
+
+static __always_inline void kpf_remember_process(u32 tgid, struct kpf_process *process)
+{
+    if (processes.update(&tgid, process))
+        kpf_count_default(KPF_DEFAULT_PROCESS_LOST);
+}
+
+/* sched_process_exec(task, old pid, bprm): the process now is the file it executes, and no component. */
+int kpf_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 binary = ctx->args[2];
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct kpf_process process = {};
+    struct kpf_path path = {};
+
+    kpf_identify_file(&process.file, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE));
+    kpf_remember_process(tgid, &process);
+    if (process.file.inode &&
+        bpf_probe_read_kernel_str(path.text, sizeof(path.text),
+                                  (void *)kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_INTERP)) > 0)
+        paths.update(&process.file, &path);
+    return 0;
+}
+
+/* sched_process_fork(parent, child): a new process is its parent's program until it executes another. */
+int kpf_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+    u32 parent = kpf_read_u32(ctx->args[0], KPF_BTF_TASK_STRUCT_TGID);
+    u32 child = kpf_read_u32(ctx->args[1], KPF_BTF_TASK_STRUCT_TGID);
+    struct kpf_process *inherited;
+    struct kpf_process process = {};
+
+    if (parent == child)
+        return 0; /* a thread */
+    inherited = processes.lookup(&parent);
+    if (!inherited)
+        return 0;
+    process = *inherited;
+    kpf_remember_process(child, &process);
+    return 0;
+}
+
+/* sched_process_exit(task): forgotten with the last thread. */
+int kpf_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+    u32 tgid = kpf_read_u32(ctx->args[0], KPF_BTF_TASK_STRUCT_TGID);
+    u64 signal = kpf_read_pointer(ctx->args[0], KPF_BTF_TASK_STRUCT_SIGNAL);
+
+    if (kpf_read_u32(signal, KPF_BTF_SIGNAL_STRUCT_LIVE) == 0)
+        processes.delete(&tgid);
+    return 0;
+}
+
+/* Fills in the calling process: its file and component, as remembered (zero: unknown), pid and real uid. */
+static __always_inline void kpf_identify_caller(struct kpf_file *file, u8 *component, u32 *pid, u32 *uid)
+{
+    u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct kpf_process *process = processes.lookup(&tgid);
+
+    if (process) {
+        *file = process->file;
+        *component = process->component;
+    } else {
+        __builtin_memset(file, 0, sizeof(*file));
+        *component = KPF_COMPONENT_NONE;
+    }
+    *pid = tgid;
+    *uid = (u32)bpf_get_current_uid_gid();
+}
+
+/* Makes the calling process the owner of a socket. */
+static __always_inline void kpf_take_over(struct kpf_identity *who)
+{
+    who->version = KPF_ABI_VERSION;
+    kpf_identify_caller(&who->application, &who->component, &who->pid, &who->uid);
+}

@@ -1,0 +1,209 @@
+/*
+ * The socket hooks: who owns a socket, and the early verdict. None of them permits anything: what they let go
+ * is judged by the packet hooks. They return 1 (go on) or 0 (EPERM).
+ */
+
+/* cgroup/sock_create: the owner is whoever creates it, until somebody binds or connects it. */
+int kpf_sock_create(struct bpf_sock *sk)
+{
+    struct kpf_identity *who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+    if (!who)
+        return 1; /* KPF_DEFAULT_NO_MEMORY: its owner stays "unknown", its packets get the default */
+    kpf_take_over(who);
+    who->netns_cookie = bpf_get_netns_cookie(sk);
+    who->cgroup = bpf_get_current_cgroup_id();
+    return 1;
+}
+
+/* cgroup/post_bind4, post_bind6: a listener belongs to the process that bound it. Never a verdict. */
+int kpf_post_bind(struct bpf_sock *sk)
+{
+    struct kpf_identity *who = identity.sk_storage_get(sk, 0, 0);
+
+    if (who)
+        kpf_take_over(who);
+    return 1;
+}
+
+/* Fills what a hook knows before there is a packet: the remote point as named, the local point if bound. */
+static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_sock_addr *ctx, int ipv4)
+{
+    struct bpf_sock *sk = ctx->sk;
+    u32 any[4] = {};
+
+    flow->direction = KPF_OUT;
+    flow->protocol = ctx->protocol;
+    flow->remote_port = bpf_ntohs(ctx->user_port);
+    if (kpf_protocol_has_ports(flow->protocol))
+        flow->known = KPF_HAS_PORTS;
+    if (ipv4) {
+        kpf_map_ipv4(flow->remote, ctx->user_ip4);
+    } else {
+        flow->remote[0] = ctx->user_ip6[0];
+        flow->remote[1] = ctx->user_ip6[1];
+        flow->remote[2] = ctx->user_ip6[2];
+        flow->remote[3] = ctx->user_ip6[3];
+    }
+    if (kpf_is_unspecified(flow->remote)) { /* the kernel takes it for the loopback address */
+        if (ipv4 || kpf_is_ipv4(flow->remote))
+            kpf_map_ipv4(flow->remote, bpf_htonl(0x7f000001));
+        else
+            flow->remote[3] = bpf_htonl(1);
+    }
+    if (!sk)
+        return;
+    if (sk->bound_dev_if) {
+        flow->ifindex = sk->bound_dev_if;
+        flow->known |= KPF_KNOWS_ADAPTER;
+    }
+    if (sk->src_port) {
+        flow->local_port = sk->src_port;
+        flow->known |= KPF_KNOWS_LOCAL_PORT;
+    }
+    if (kpf_is_ipv4(flow->remote)) {
+        kpf_map_ipv4(flow->local, sk->src_ip4);
+    } else {
+        flow->local[0] = sk->src_ip6[0];
+        flow->local[1] = sk->src_ip6[1];
+        flow->local[2] = sk->src_ip6[2];
+        flow->local[3] = sk->src_ip6[3];
+    }
+    if (!kpf_is_unspecified(flow->local))
+        flow->known |= KPF_KNOWS_LOCAL_ADDRESS;
+    else
+        __builtin_memcpy(flow->local, any, 16);
+}
+
+static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct kpf_identity *who)
+{
+    flow->application = who->application;
+    flow->component = who->component;
+    flow->uid = who->uid;
+    flow->cgroup = who->cgroup;
+    flow->netns_cookie = who->netns_cookie;
+}
+
+/* Denied early: counted, reported, and EPERM; otherwise 1, and the packet hooks decide. */
+static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf_event *event, u8 hook)
+{
+    struct kpf_flow_key key = {};
+    struct kpf_rule rule = {};
+
+    if (!kpf_classify_early(&event->flow, event->active, &rule))
+        return 1;
+    kpf_flow_key_of(&key, &event->flow, bpf_get_socket_cookie(ctx), 0);
+    if (kpf_is_new(&key, &rule, event->active)) {
+        kpf_count(&rule, 0, 0, 1);
+        kpf_report(ctx, event, &rule, hook);
+    }
+    return 0;
+}
+
+static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
+{
+    struct bpf_sock *sk = ctx->sk;
+    struct kpf_event event = {};
+    struct kpf_identity *who;
+
+    if (!sk)
+        return 1; /* KPF_DEFAULT_NO_SOCKET: judged at its packets */
+    who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!who)
+        return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
+    kpf_take_over(who);
+    who->netns_cookie = bpf_get_netns_cookie(ctx);
+    if (!who->cgroup)
+        who->cgroup = bpf_get_current_cgroup_id();
+    who->initiator = KPF_INITIATOR_OUT;
+    event.active = kpf_active();
+    if (ctx->protocol != KPF_TCP || !event.active)
+        return 1; /* connect() of a datagram socket sends nothing and never fails */
+    kpf_early_flow(&event.flow, ctx, ipv4);
+    kpf_flow_owner(&event.flow, who);
+    event.pid = who->pid;
+    return kpf_judge_early(ctx, &event, KPF_HOOK_CONNECT);
+}
+
+int kpf_connect4(struct bpf_sock_addr *ctx)
+{
+    return kpf_connect(ctx, 1);
+}
+
+int kpf_connect6(struct bpf_sock_addr *ctx)
+{
+    return kpf_connect(ctx, 0);
+}
+
+/*
+ * An unconnected datagram belongs to the process that sends it, not to the socket's owner: the flow entry says
+ * so to the packet hook. A flow that came in, or that the same process already began, is left as it is.
+ */
+static __always_inline struct kpf_flow_state *kpf_begun(struct bpf_sock_addr *ctx, const struct kpf_flow *flow)
+{
+    struct kpf_flow_key key = {};
+    struct kpf_flow_state *state;
+
+    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(ctx), 0);
+    state = flows.lookup(&key);
+    return state && kpf_is_live(state, bpf_ktime_get_ns(), 0) ? state : NULL;
+}
+
+static __always_inline void kpf_begin(struct bpf_sock_addr *ctx, const struct kpf_flow *flow, u32 pid)
+{
+    struct kpf_flow_key key = {};
+    struct kpf_flow_state state = {}, *before;
+
+    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(ctx), 0);
+    before = flows.lookup(&key);
+    if (before) { /* the rule it had, so that the same rule again is not a new flow */
+        state.rule = before->rule;
+        state.answered = before->answered;
+    }
+    state.application = flow->application;
+    state.component = flow->component;
+    state.uid = flow->uid;
+    state.pid = pid;
+    state.seen = bpf_ktime_get_ns();
+    state.initiator = KPF_INITIATOR_OUT;
+    if (flows.update(&key, &state))
+        kpf_count_default(KPF_DEFAULT_NO_MEMORY);
+}
+
+static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
+{
+    struct bpf_sock *sk = ctx->sk;
+    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_flow *flow = &event.flow;
+    struct kpf_flow_state *state;
+    struct kpf_identity *who;
+
+    if (!sk || !event.active)
+        return 1; /* KPF_DEFAULT_NO_SOCKET, KPF_DEFAULT_NO_IMAGE: judged at its packet */
+    who = identity.sk_storage_get(sk, 0, 0);
+    if (who)
+        kpf_flow_owner(flow, who);
+    else
+        flow->netns_cookie = bpf_get_netns_cookie(ctx);
+    kpf_identify_caller(&flow->application, &flow->component, &event.pid, &flow->uid);
+    kpf_early_flow(flow, ctx, ipv4);
+    state = kpf_begun(ctx, flow);
+    if (state && (state->initiator == KPF_INITIATOR_IN ||
+                  (state->active == event.active && state->pid == event.pid &&
+                   state->application.inode == flow->application.inode)))
+        return 1;
+    if (!kpf_judge_early(ctx, &event, KPF_HOOK_SENDMSG))
+        return 0;
+    kpf_begin(ctx, flow, event.pid);
+    return 1;
+}
+
+int kpf_sendmsg4(struct bpf_sock_addr *ctx)
+{
+    return kpf_sendmsg(ctx, 1);
+}
+
+int kpf_sendmsg6(struct bpf_sock_addr *ctx)
+{
+    return kpf_sendmsg(ctx, 0);
+}

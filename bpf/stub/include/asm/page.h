@@ -1,0 +1,1 @@
+/* Stub: BCC includes this name; nothing of it is needed. */

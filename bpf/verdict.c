@@ -1,0 +1,70 @@
+/*
+ * Around the classifier: the active word, counters, events, and the memory of flows (step 2, state).
+ */
+#define KPF_SECOND 1000000000ULL
+#define KPF_UNANSWERED (30 * KPF_SECOND)
+#define KPF_ANSWERED (180 * KPF_SECOND)
+
+static __always_inline u64 kpf_active(void)
+{
+    u32 zero = 0;
+    u64 *word = active.lookup(&zero);
+
+    return word ? *word : 0;
+}
+
+/* Credits a packet, and with `new_flow` a judged flow, to a rule. */
+static __always_inline void kpf_count(const struct kpf_rule *rule, u32 packets, u32 bytes, int new_flow)
+{
+    u32 key = rule->counter;
+    struct kpf_counter *counter = counters.lookup(&key);
+
+    if (!counter)
+        return;
+    counter->packets += packets;
+    counter->bytes += bytes;
+    if (new_flow)
+        counter->hits += 1;
+}
+
+static __always_inline void kpf_report(void *ctx, struct kpf_event *event, const struct kpf_rule *rule, u8 hook)
+{
+    if (!(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT)))
+        return;
+    event->time = bpf_ktime_get_ns();
+    event->counter = rule->counter;
+    event->action = rule->action;
+    event->hook = hook;
+    event->flags = rule->flags;
+    kpf_count_default(events.perf_submit(ctx, event, sizeof(*event)) ? KPF_DEFAULT_EVENT_LOST
+                                                                     : KPF_DEFAULT_EVENT_SEEN);
+}
+
+static __always_inline void kpf_flow_key_of(struct kpf_flow_key *key, const struct kpf_flow *flow, u64 cookie, u16 id)
+{
+    key->cookie = cookie;
+    __builtin_memcpy(key->remote, flow->remote, 16);
+    key->remote_port = flow->remote_port;
+    key->id = id;
+    key->protocol = flow->protocol;
+}
+
+/* For flows that no state remembers (the denied ones above all): a repeat within 30 s is not a new flow. */
+static __always_inline int kpf_is_new(struct kpf_flow_key *key, const struct kpf_rule *rule, u64 active_word)
+{
+    struct kpf_recent now = {.active = active_word, .seen = bpf_ktime_get_ns(), .counter = rule->counter};
+    struct kpf_recent *before = recent.lookup(key);
+
+    if (before && before->active == active_word && before->counter == rule->counter &&
+        now.seen - before->seen < KPF_UNANSWERED) {
+        before->seen = now.seen;
+        return 0;
+    }
+    recent.update(key, &now);
+    return 1;
+}
+
+static __always_inline int kpf_is_live(const struct kpf_flow_state *state, u64 now, int connected)
+{
+    return connected || now - state->seen < (state->answered ? KPF_ANSWERED : KPF_UNANSWERED);
+}

@@ -1,0 +1,64 @@
+"""The network adapters of this network namespace, by netlink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from kpf_ebpf.facts.addresses import number
+from kpf_ebpf.facts.model import Adapter
+from kpf_ebpf.policy.model import V4_BASE
+
+MAX_ADDRESSES = 100_000
+"""Addresses read of all adapters together."""
+
+_V4_BITS = 32
+_SMALLEST_WITH_BROADCAST = 30
+
+
+def find_adapters() -> tuple[Adapter, ...]:
+    """Read all adapters of the current network namespace, by index. Raises OSError if netlink does not answer."""
+    try:
+        with IPRoute() as netlink:
+            return adapters_of(netlink.get_links(), netlink.get_addr())
+    except NetlinkError as error:
+        raise OSError(error.code, f"netlink refuses to list them: {error}") from error
+
+
+def adapters_of(links: Iterable[Any], addresses: Iterable[Any]) -> tuple[Adapter, ...]:
+    """Make adapters of netlink's link and address messages (mappings with an ``attrs`` list of pairs).
+
+    A directed broadcast is the one set for an address, and the last address of its network, as the kernel has both.
+    """
+    own: dict[int, set[int]] = {}
+    broadcasts: dict[int, set[int]] = {}
+    for count, message in enumerate(addresses):
+        if count == MAX_ADDRESSES:
+            break
+        attributes = dict(message["attrs"])
+        address = number(str(attributes.get("IFA_LOCAL") or attributes.get("IFA_ADDRESS")))
+        if address is None:
+            continue
+        own.setdefault(message["index"], set()).add(address)
+        broadcasts.setdefault(message["index"], set()).update(_broadcasts(address, message, attributes))
+    found = []
+    for link in links:
+        index = link["index"]
+        name = str(dict(link["attrs"]).get("IFLA_IFNAME", ""))
+        found.append(Adapter(name, index, tuple(sorted(own.get(index, ()))), tuple(sorted(broadcasts.get(index, ())))))
+    return tuple(sorted(found, key=lambda adapter: adapter.index))
+
+
+def _broadcasts(address: int, message: Mapping[str, Any], attributes: Mapping[str, Any]) -> set[int]:
+    if address >> _V4_BITS != V4_BASE >> _V4_BITS:
+        return set()
+    found = set()
+    if message["prefixlen"] <= _SMALLEST_WITH_BROADCAST:
+        found.add(address | (1 << (_V4_BITS - message["prefixlen"])) - 1)
+    told = number(str(attributes.get("IFA_BROADCAST", "")))
+    if told is not None:
+        found.add(told)
+    return found - {V4_BASE + 0xFFFFFFFF}

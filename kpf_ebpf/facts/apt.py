@@ -1,0 +1,44 @@
+"""apt's configuration language, as far as its settings with values go."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+APT_FOLDER = "/etc/apt/apt.conf.d"
+APT_FILE = "/etc/apt/apt.conf"
+MAX_APT_CHARACTERS = 1 << 20
+"""Characters of apt's configuration that are read, all files together."""
+MAX_DEPTH = 64
+"""Nested scopes; settings below are ignored."""
+
+_READ_NAME = re.compile(r"[A-Za-z0-9_-]+(\.conf)?")
+_TOKEN = re.compile(r'(?://|#)[^\n]*|/\*.*?(?:\*/|\Z)|"([^"]*)(?:"|\Z)|([{};]|[^\s{};"]+)', re.DOTALL)
+
+
+def read_apt(read: Callable[[str], str | None], list_folder: Callable[[str], Sequence[str]]) -> str:
+    """Read the text of apt's configuration files in apt's order, each ended by a new line."""
+    names = [name for name in list_folder(APT_FOLDER) if _READ_NAME.fullmatch(name)]
+    texts = (read(path) or "" for path in [*(f"{APT_FOLDER}/{name}" for name in sorted(names)), APT_FILE])
+    return "".join(f"{text}\n" for text in texts)
+
+
+def parse_apt(text: str) -> dict[str, str]:
+    """Parse apt's configuration: full setting name ("a::b::c", lower case) -> its last value. Never fails."""
+    settings: dict[str, str] = {}
+    scopes: list[str] = []
+    words: list[str] = []
+    for match in _TOKEN.finditer(text[:MAX_APT_CHARACTERS]):
+        quoted, mark = match.groups()
+        if mark == "{":
+            scopes.append(words[0] if words else "")
+            words = []
+        elif mark in ("}", ";"):
+            if mark == ";" and len(words) == 2 and len(scopes) <= MAX_DEPTH:
+                settings["::".join([*scopes, words[0]]).lower()] = words[1]
+            if mark == "}" and scopes:
+                scopes.pop()
+            words = []
+        elif quoted is not None or mark is not None:
+            words.append(mark if quoted is None else quoted)
+    return settings

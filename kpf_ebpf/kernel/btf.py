@@ -1,0 +1,141 @@
+"""Offsets of kernel structures, read from the running kernel's own type information (BTF).
+
+The format is the kernel's Documentation/bpf/btf.rst: a header, type records, a string table. Only structures are
+kept; all else is skipped by size.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+MAGIC = 0xEB9F
+
+_KIND_STRUCT, _KIND_UNION = 4, 5
+# Bytes that follow the 12-byte header of a record, per entry (vlen) and fixed, by kind.
+_PER_ENTRY = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
+_FIXED = {1: 4, 3: 12, 14: 4, 17: 4}
+
+
+class BtfError(Exception):
+    """The kernel's type information is missing, malformed, or lacks a member that is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A structure member: its offset in bits, and the type it has."""
+
+    bit_offset: int
+    type_id: int
+
+
+class Btf:
+    """The structures of one BTF blob. Raises BtfError for a malformed blob."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        try:
+            self._scan()
+        except struct.error as problem:
+            raise BtfError(f"the kernel's type information is cut short: {problem}") from problem
+
+    def _scan(self) -> None:
+        magic, _version, _flags, header = struct.unpack_from("<HBBI", self._data, 0)
+        if magic != MAGIC:
+            raise BtfError(f"the kernel's type information starts with {magic:#x}, expected {MAGIC:#x}")
+        type_at, type_size, string_at, _string_size = struct.unpack_from("<IIII", self._data, 8)
+        self._strings = header + string_at
+        self._by_name: dict[int, list[int]] = {}
+        self._place: dict[int, tuple[int, int, bool]] = {}
+        at, end, type_id = header + type_at, header + type_at + type_size, 0
+        unpack = struct.Struct("<III").unpack_from
+        while at < end:
+            name, info, _size = unpack(self._data, at)
+            type_id += 1
+            kind, entries = info >> 24 & 31, info & 0xFFFF
+            if kind in (_KIND_STRUCT, _KIND_UNION):
+                self._place[type_id] = (at + 12, entries, bool(info >> 31))
+                if name and kind == _KIND_STRUCT:
+                    self._by_name.setdefault(name, []).append(type_id)
+            at += 12 + _PER_ENTRY.get(kind, 0) * entries + _FIXED.get(kind, 0)
+        self._names = {self._text(name): ids for name, ids in self._by_name.items()}
+
+    def _text(self, offset: int) -> str:
+        start = self._strings + offset
+        return self._data[start : self._data.index(b"\0", start)].decode("ascii", "replace")
+
+    def _members(self, type_id: int, base: int) -> dict[str, Member]:
+        found: dict[str, Member] = {}
+        at, entries, has_bitfields = self._place[type_id]
+        for index in range(entries):
+            name, member_type, offset = struct.unpack_from("<III", self._data, at + 12 * index)
+            bits = base + (offset & 0xFFFFFF if has_bitfields else offset)
+            if name:
+                found[self._text(name)] = Member(bits, member_type)
+            elif member_type in self._place:
+                found.update(self._members(member_type, bits))
+        return found
+
+    def members(self, structure: str) -> Mapping[str, Member]:
+        """The members of a structure by name, those of anonymous inner structures and unions included."""
+        ids = self._names.get(structure)
+        if not ids:
+            raise BtfError(f"the kernel's type information has no struct {structure}")
+        return self._members(ids[0], 0)
+
+    def offset(self, structure: str, *candidates: str) -> int:
+        """The byte offset of the first of the named members that the structure has."""
+        bits = self.bit_offset(structure, *candidates)
+        if bits % 8:
+            raise BtfError(f"struct {structure}: {candidates[0]} is a bit field, expected whole bytes")
+        return bits // 8
+
+    def bit_offset(self, structure: str, *candidates: str) -> int:
+        """The offset in bits of the first of the named members that the structure has."""
+        members = self.members(structure)
+        for name in candidates:
+            if name in members:
+                return members[name].bit_offset
+        raise BtfError(f"struct {structure} has none of: {', '.join(candidates)}")
+
+
+_MEMBERS = {
+    "FILE_F_INODE": ("file", "f_inode"),
+    "INODE_I_SB": ("inode", "i_sb"),
+    "INODE_I_INO": ("inode", "i_ino"),
+    "INODE_I_GENERATION": ("inode", "i_generation"),
+    "SUPER_BLOCK_S_DEV": ("super_block", "s_dev"),
+    "SUPER_BLOCK_S_MAGIC": ("super_block", "s_magic"),
+    "SUPER_BLOCK_S_USER_NS": ("super_block", "s_user_ns"),
+    "USER_NAMESPACE_LEVEL": ("user_namespace", "level"),
+    "LINUX_BINPRM_FILE": ("linux_binprm", "file"),
+    "LINUX_BINPRM_INTERP": ("linux_binprm", "interp"),
+    "TASK_STRUCT_TGID": ("task_struct", "tgid"),
+    "TASK_STRUCT_SIGNAL": ("task_struct", "signal"),
+    "TASK_STRUCT_FILES": ("task_struct", "files"),
+    "SIGNAL_STRUCT_LIVE": ("signal_struct", "live"),
+    "FILES_STRUCT_FDT": ("files_struct", "fdt"),
+    "FDTABLE_FD": ("fdtable", "fd"),
+    "INODE_CTIME_SECONDS": ("inode", "i_ctime_sec", "__i_ctime", "i_ctime"),
+}
+
+
+def offsets(data: bytes) -> dict[str, int]:
+    """The macros (without the KPF_BTF_ prefix) that ``bpf/`` is compiled with: byte offsets, and one bit mask.
+
+    Raises BtfError. The ctime is a timespec64 up to 6.10 (seconds, then nanoseconds), two members after.
+    """
+    btf = Btf(data)
+    found = {macro: btf.offset(*place) for macro, place in _MEMBERS.items()}
+    inode = btf.members("inode")
+    if "i_ctime_nsec" in inode:
+        found["INODE_CTIME_NANOSECONDS"] = btf.offset("inode", "i_ctime_nsec")
+    else:
+        found["INODE_CTIME_NANOSECONDS"] = found["INODE_CTIME_SECONDS"] + 8
+    kernel_bit = btf.bit_offset("sock", "sk_kern_sock")
+    found["SOCK_SK_KERN_SOCK"] = kernel_bit // 8
+    found["SOCK_SK_KERN_SOCK_MASK"] = 1 << kernel_bit % 8
+    return found
