@@ -99,10 +99,7 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
  * Everything the classifier knows of one flow after its lookups. Numbers rather than pointers where both would do:
  * the verifier walks the loops once per kind of pointer that is alive in them.
  */
-struct kpf_case {
-    struct kpf_image *image;
-    void *summaries;
-    void *vectors;
+struct kpf_numbers {
     u32 chunks;
     u32 slot;
     u32 class_;     /* of the application */
@@ -113,14 +110,20 @@ struct kpf_case {
     struct kpf_scope scope;
     struct kpf_classes classes;
 };
+struct kpf_case {
+    struct kpf_image *image;
+    void *summaries;
+    void *vectors;
+    struct kpf_numbers numbers;
+};
 
 static __always_inline void kpf_set_application(struct kpf_case *this, const struct kpf_application *application,
                                                 u32 direction)
 {
-    this->class_ = application->class_;
-    this->component = application->component;
-    this->cells[0] = direction == KPF_OUT ? application->cells[1] : application->cells[0];
-    this->cells[1] = direction == KPF_OUT ? application->cells[3] : application->cells[2];
+    this->numbers.class_ = application->class_;
+    this->numbers.component = application->component;
+    this->numbers.cells[0] = direction == KPF_OUT ? application->cells[1] : application->cells[0];
+    this->numbers.cells[1] = direction == KPF_OUT ? application->cells[3] : application->cells[2];
 }
 
 /* The application of a flow: by registered component, else by file. One whose ctime moved is "modified". */
@@ -128,12 +131,12 @@ static __always_inline int kpf_find_application(struct kpf_case *this, const str
 {
     struct kpf_application_key key = {};
     struct kpf_application_file *file = NULL;
-    void *applications_of = applications.lookup((int *)&this->slot);
+    void *applications_of = applications.lookup((int *)&this->numbers.slot);
 
     if (!applications_of)
         return -1;
-    this->instead = 0;
-    this->modified = 0;
+    this->numbers.instead = 0;
+    this->numbers.modified = 0;
     kpf_set_application(this, &this->image->components[flow->component & (KPF_COMPONENTS - 1)], flow->direction);
     if (flow->component)
         return 0;
@@ -147,30 +150,30 @@ static __always_inline int kpf_find_application(struct kpf_case *this, const str
         file->ctime_nanoseconds == flow->application.ctime_nanoseconds)
         kpf_set_application(this, &file->application, flow->direction);
     else {
-        this->instead = file->application.modified;
-        this->modified = ~0ULL;
+        this->numbers.instead = file->application.modified;
+        this->numbers.modified = ~0ULL;
     }
     return 0;
 }
 
 static __always_inline void kpf_set_class(struct kpf_case *this, u32 field, u32 class)
 {
-    this->classes.index[field] = this->image->base[field] + class;
+    this->numbers.classes.index[field] = this->image->base[field] + class;
 }
 
 static __always_inline int kpf_find_ports(struct kpf_case *this, const struct kpf_flow *flow)
 {
-    void *ports_of = ports.lookup((int *)&this->slot);
+    void *ports_of = ports.lookup((int *)&this->numbers.slot);
     u32 local_port = flow->local_port, remote_port = flow->remote_port, local_class = 0, remote_class = 0;
     struct kpf_port *found;
 
     if (!ports_of)
         return -1;
-    this->classes.sure[1] = this->image->everything;
+    this->numbers.classes.sure[1] = this->image->everything;
     if (kpf_is_icmp(flow->protocol)) {
-        this->classes.index[KPF_FIELD_LOCAL_PORT] =
+        this->numbers.classes.index[KPF_FIELD_LOCAL_PORT] =
             this->image->icmp + (flow->icmp < KPF_ICMP_CLASSES ? flow->icmp : KPF_ICMP_CLASSES - 1);
-        this->classes.index[KPF_FIELD_REMOTE_PORT] = this->image->everything;
+        this->numbers.classes.index[KPF_FIELD_REMOTE_PORT] = this->image->everything;
         return 0;
     }
     if (flow->known & KPF_HAS_PORTS) {
@@ -186,17 +189,17 @@ static __always_inline int kpf_find_ports(struct kpf_case *this, const struct kp
     kpf_set_class(this, KPF_FIELD_LOCAL_PORT, local_class);
     kpf_set_class(this, KPF_FIELD_REMOTE_PORT, remote_class);
     if (flow->known & KPF_HAS_PORTS && !(flow->known & KPF_KNOWS_LOCAL_PORT)) {
-        this->classes.index[KPF_FIELD_LOCAL_PORT] = this->image->everything;
-        this->classes.sure[1] = this->image->base[KPF_FIELD_LOCAL_PORT];
+        this->numbers.classes.index[KPF_FIELD_LOCAL_PORT] = this->image->everything;
+        this->numbers.classes.sure[1] = this->image->base[KPF_FIELD_LOCAL_PORT];
     }
     return 0;
 }
 
 static __always_inline int kpf_find_classes(struct kpf_case *this, const struct kpf_flow *flow)
 {
-    void *addresses_of = addresses.lookup((int *)&this->slot);
-    void *users_of = users.lookup((int *)&this->slot);
-    void *cgroups_of = cgroups.lookup((int *)&this->slot);
+    void *addresses_of = addresses.lookup((int *)&this->numbers.slot);
+    void *users_of = users.lookup((int *)&this->numbers.slot);
+    void *cgroups_of = cgroups.lookup((int *)&this->numbers.slot);
     struct kpf_prefix prefix = {.bits = 128};
     struct kpf_address *local, *remote;
     u32 uid = flow->uid, *found;
@@ -210,28 +213,28 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     remote = bpf_map_lookup_elem(addresses_of, &prefix);
     if (!local || !remote) /* every image has the prefix of all addresses */
         return -1;
-    if (kpf_find_scope(this->slot, flow, this->image, local, remote, &this->scope))
+    if (kpf_find_scope(this->numbers.slot, flow, this->image, local, remote, &this->numbers.scope))
         return -1;
     kpf_set_class(this, KPF_FIELD_REMOTE_ADDRESS, remote->remote_class);
     if (flow->known & KPF_KNOWS_LOCAL_ADDRESS) {
         kpf_set_class(this, KPF_FIELD_LOCAL_ADDRESS, local->local_class);
-        this->classes.sure[0] = this->image->everything;
+        this->numbers.classes.sure[0] = this->image->everything;
     } else {
-        this->classes.index[KPF_FIELD_LOCAL_ADDRESS] = this->image->everything;
-        this->classes.sure[0] = this->image->base[KPF_FIELD_LOCAL_ADDRESS];
+        this->numbers.classes.index[KPF_FIELD_LOCAL_ADDRESS] = this->image->everything;
+        this->numbers.classes.sure[0] = this->image->base[KPF_FIELD_LOCAL_ADDRESS];
     }
-    kpf_set_class(this, KPF_FIELD_APPLICATION, this->class_);
+    kpf_set_class(this, KPF_FIELD_APPLICATION, this->numbers.class_);
     found = bpf_map_lookup_elem(users_of, &uid);
     kpf_set_class(this, KPF_FIELD_USER, found ? *found : 0);
     found = bpf_map_lookup_elem(cgroups_of, &cgroup);
     kpf_set_class(this, KPF_FIELD_CGROUP, found ? *found : 0);
     kpf_set_class(this, KPF_FIELD_PROTOCOL, flow->protocol);
-    if (this->scope.remote_zone == KPF_YES)
-        this->cells[0] = this->cells[1];
-    if (this->scope.remote_zone == KPF_NO)
-        this->cells[1] = this->cells[0]; /* the two differ now only where the zone is unknown */
-    kpf_set_class(this, KPF_FIELD_SCOPE, kpf_scope_index(flow, &this->scope) * 2);
-    this->classes.sure[2] = this->classes.index[KPF_FIELD_SCOPE] + 1;
+    if (this->numbers.scope.remote_zone == KPF_YES)
+        this->numbers.cells[0] = this->numbers.cells[1];
+    if (this->numbers.scope.remote_zone == KPF_NO)
+        this->numbers.cells[1] = this->numbers.cells[0]; /* the two differ now only where the zone is unknown */
+    kpf_set_class(this, KPF_FIELD_SCOPE, kpf_scope_index(flow, &this->numbers.scope) * 2);
+    this->numbers.classes.sure[2] = this->numbers.classes.index[KPF_FIELD_SCOPE] + 1;
     return kpf_find_ports(this, flow);
 }
 
@@ -243,7 +246,7 @@ static __always_inline u64 kpf_summarise(const struct kpf_case *this)
 
 #pragma nounroll
     for (field = 0; field < KPF_FIELDS; field++) {
-        key = this->classes.index[field];
+        key = this->numbers.classes.index[field];
         summary = bpf_map_lookup_elem(this->summaries, &key);
         if (!summary)
             return 0;
@@ -261,7 +264,7 @@ static __always_inline int kpf_match_chunk(const struct kpf_case *this, const u3
 
 #pragma nounroll
     for (i = 0; i < count; i++) {
-        key = index[i] * this->chunks + number;
+        key = index[i] * this->numbers.chunks + number;
         vector = bpf_map_lookup_elem(this->vectors, &key);
         if (!vector)
             return -1;
@@ -285,7 +288,7 @@ static __always_inline u32 kpf_first_match(const struct kpf_case *this)
         number = kpf_lowest_bit(candidates);
         candidates &= candidates - 1;
         __builtin_memset(&chunk, 0xff, sizeof(chunk));
-        if (kpf_match_chunk(this, this->classes.index, KPF_FIELDS, number, &chunk))
+        if (kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &chunk))
             break;
 #pragma unroll
         for (word = 0; word < KPF_CHUNK_WORDS; word++)
@@ -298,13 +301,13 @@ static __always_inline u32 kpf_first_match(const struct kpf_case *this)
 /* The loopback GUI-Engine connection on the administration port, either half, and the canary: left by stop-all. */
 static __always_inline int kpf_stop_all_leaves(const struct kpf_case *this, const struct kpf_flow *flow)
 {
-    if (this->scope.loopback != KPF_YES || (flow->protocol != KPF_TCP && flow->protocol != KPF_UDP))
+    if (this->numbers.scope.loopback != KPF_YES || (flow->protocol != KPF_TCP && flow->protocol != KPF_UDP))
         return 0;
-    if (this->component == KPF_COMPONENT_GUI)
+    if (this->numbers.component == KPF_COMPONENT_GUI)
         return flow->direction == KPF_OUT && flow->remote_port == this->image->administration_port;
-    if (this->component == KPF_COMPONENT_ENGINE)
+    if (this->numbers.component == KPF_COMPONENT_ENGINE)
         return flow->direction == KPF_IN && flow->local_port == this->image->administration_port;
-    return this->component == KPF_COMPONENT_CANARY;
+    return this->numbers.component == KPF_COMPONENT_CANARY;
 }
 
 static __always_inline int kpf_read_rule(u32 slot, u32 position, struct kpf_rule *rule)
@@ -332,8 +335,8 @@ static __always_inline u32 kpf_decide(const struct kpf_case *this, u32 first)
 
     if (first < this->image->guard_end)
         return first;
-    behind = first == KPF_NO_POSITION ? this->cells[0] : first;
-    return (behind & ~(u32)this->modified) | (this->instead & (u32)this->modified);
+    behind = first == KPF_NO_POSITION ? this->numbers.cells[0] : first;
+    return (behind & ~(u32)this->numbers.modified) | (this->numbers.instead & (u32)this->numbers.modified);
 }
 
 /* The verdict when an image lacks what it must have: KPF_DEFAULT_BROKEN_IMAGE, deny. */
@@ -344,24 +347,36 @@ static __always_inline void kpf_broken_image(struct kpf_rule *rule)
     rule->step = KPF_STEP_DEFAULT;
 }
 
+/*
+ * Makes the verifier forget what it knows of a value's bytes. It walks the search below once per set of constants
+ * that a later branch may depend on; behind this there is one set, whatever the branches before it were.
+ */
+static __always_inline void kpf_forget(void *bytes, u32 size)
+{
+    bpf_probe_read_kernel(bytes, size, bytes);
+}
+
 static __always_inline int kpf_open_case(struct kpf_case *this, const struct kpf_flow *flow, u64 active_word)
 {
     u32 zero = 0;
     void *images_of;
 
-    this->slot = KPF_ACTIVE_SLOT(active_word);
-    images_of = images.lookup((int *)&this->slot);
+    this->numbers.slot = KPF_ACTIVE_SLOT(active_word);
+    images_of = images.lookup((int *)&this->numbers.slot);
     if (!images_of)
         return -1;
     this->image = bpf_map_lookup_elem(images_of, &zero);
-    this->summaries = summaries.lookup((int *)&this->slot);
-    this->vectors = vectors.lookup((int *)&this->slot);
+    this->summaries = summaries.lookup((int *)&this->numbers.slot);
+    this->vectors = vectors.lookup((int *)&this->numbers.slot);
     if (!this->image || !this->summaries || !this->vectors)
         return -1;
-    this->chunks = this->image->chunks;
+    this->numbers.chunks = this->image->chunks;
     if (kpf_find_application(this, flow))
         return -1;
-    return kpf_find_classes(this, flow);
+    if (kpf_find_classes(this, flow))
+        return -1;
+    kpf_forget(&this->numbers, sizeof(this->numbers));
+    return 0;
 }
 
 /*
@@ -372,9 +387,9 @@ static __always_inline int kpf_is_mirrored(const struct kpf_case *this, const st
 {
     if (mirror->rule.counter > 63 || !(this->image->internal >> (mirror->rule.counter & 63) & 1))
         return 0;
-    if (this->component == KPF_COMPONENT_ENGINE)
+    if (this->numbers.component == KPF_COMPONENT_ENGINE)
         return mirror->rule.flags & KPF_RULE_MIRROR_ENGINE;
-    return this->component == KPF_COMPONENT_GUI &&
+    return this->numbers.component == KPF_COMPONENT_GUI &&
            (mirror->rule.flags & KPF_RULE_MIRROR_GUI || mirror->component == KPF_COMPONENT_ENGINE);
 }
 
@@ -393,13 +408,13 @@ static __always_inline u32 kpf_classify(const struct kpf_flow *flow, u64 active_
     }
     if (KPF_ACTIVE_STOP_ALL(active_word) && !kpf_stop_all_leaves(&this, flow)) {
         *rule = this.image->stop_all;
-        return this.component;
+        return this.numbers.component;
     }
     if (mirror && kpf_is_mirrored(&this, mirror)) {
         *rule = mirror->rule;
-        return this.component;
+        return this.numbers.component;
     }
-    if (kpf_read_rule(this.slot, kpf_decide(&this, kpf_first_match(&this)), rule))
+    if (kpf_read_rule(this.numbers.slot, kpf_decide(&this, kpf_first_match(&this)), rule))
         kpf_broken_image(rule);
-    return this.component;
+    return this.numbers.component;
 }

@@ -7,7 +7,7 @@
 /* The vector `index` in chunk `number`. */
 static __always_inline struct kpf_chunk *kpf_find_chunk(const struct kpf_case *this, u32 index, u32 number)
 {
-    u32 key = index * this->chunks + number;
+    u32 key = index * this->numbers.chunks + number;
 
     return bpf_map_lookup_elem(this->vectors, &key);
 }
@@ -41,12 +41,12 @@ static __always_inline void kpf_look_early(const struct kpf_case *this, struct k
         number = kpf_lowest_bit(candidates);
         candidates &= candidates - 1;
         __builtin_memset(&possible, 0xff, sizeof(possible));
-        if (kpf_match_chunk(this, this->classes.index, KPF_FIELDS, number, &possible))
+        if (kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &possible))
             break;
         permits = kpf_find_chunk(this, this->image->permits, number);
-        address = kpf_find_chunk(this, this->classes.sure[0], number);
-        port = kpf_find_chunk(this, this->classes.sure[1], number);
-        scope = kpf_find_chunk(this, this->classes.sure[2], number);
+        address = kpf_find_chunk(this, this->numbers.classes.sure[0], number);
+        port = kpf_find_chunk(this, this->numbers.classes.sure[1], number);
+        scope = kpf_find_chunk(this, this->numbers.classes.sure[2], number);
         if (!permits || !address || !port || !scope)
             break;
         seen = 0;
@@ -54,7 +54,7 @@ static __always_inline void kpf_look_early(const struct kpf_case *this, struct k
 #pragma unroll
         for (word = 0; word < KPF_CHUNK_WORDS; word++) {
             /* behind the guard, its "modified" rule decides */
-            possible.words[word] &= ~(this->modified & (word ? ~0ULL : behind_guard | -kpf_some(number)));
+            possible.words[word] &= ~(this->numbers.modified & (word ? ~0ULL : behind_guard | -kpf_some(number)));
             end = possible.words[word] & address->words[word] & port->words[word] & scope->words[word];
             possible.words[word] &= (end ^ (end - 1)) & ~seen;
             early->permits |= possible.words[word] & permits->words[word];
@@ -75,7 +75,7 @@ static __always_inline u32 kpf_first_possible(const struct kpf_case *this, u32 n
     u32 word;
 
     __builtin_memset(&possible, 0xff, sizeof(possible));
-    kpf_match_chunk(this, this->classes.index, KPF_FIELDS, number, &possible);
+    kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &possible);
 #pragma unroll
     for (word = 0; word < KPF_CHUNK_WORDS; word++)
         if (possible.words[word])
@@ -95,19 +95,19 @@ static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 a
         return 0; /* KPF_DEFAULT_BROKEN_IMAGE is the packet hooks' to return */
     if (KPF_ACTIVE_STOP_ALL(active_word)) {
         *rule = this.image->stop_all;
-        return this.component == KPF_COMPONENT_NONE || this.component == KPF_COMPONENT_ASSIST;
+        return this.numbers.component == KPF_COMPONENT_NONE || this.numbers.component == KPF_COMPONENT_ASSIST;
     }
     kpf_look_early(&this, &early);
     if (early.permits)
         return 0;
-    position = (this.cells[0] & ~(u32)this.modified) | (this.instead & (u32)this.modified);
+    position = (this.numbers.cells[0] & ~(u32)this.numbers.modified) | (this.numbers.instead & (u32)this.numbers.modified);
     if (!early.certain) { /* nothing in the vectors surely matches: what stands behind them must deny, too */
-        if (kpf_read_rule(this.slot, position, rule) || rule->action == KPF_PERMIT)
+        if (kpf_read_rule(this.numbers.slot, position, rule) || rule->action == KPF_PERMIT)
             return 0;
-        if (kpf_read_rule(this.slot, this.cells[1], &other) || (other.action & ~(u32)this.modified))
+        if (kpf_read_rule(this.numbers.slot, this.numbers.cells[1], &other) || (other.action & ~(u32)this.numbers.modified))
             return 0;
     }
     if (early.chunks)
         position = kpf_first_possible(&this, kpf_lowest_bit(early.chunks));
-    return !kpf_read_rule(this.slot, position, rule) && rule->action == KPF_DENY;
+    return !kpf_read_rule(this.numbers.slot, position, rule) && rule->action == KPF_DENY;
 }

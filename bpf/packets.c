@@ -8,15 +8,21 @@
 #define KPF_PACKET_BROADCAST 1
 #define KPF_PACKET_MULTICAST 2
 
-/* Whether this datagram socket is connected to the flow's remote point. */
-static __always_inline int kpf_is_connected_to(const struct bpf_sock *sk, const struct kpf_flow *flow)
+/*
+ * Whether this datagram socket is connected to the flow's remote point. All fields are read before any is looked
+ * at (volatile): else the compiler adds to the socket's pointer, which the verifier refuses.
+ */
+static __always_inline int kpf_is_connected_to(const volatile struct bpf_sock *sk, const struct kpf_flow *flow)
 {
-    if (sk->state != KPF_STATE_ESTABLISHED || bpf_ntohs(sk->dst_port) != flow->remote_port)
+    u32 state = sk->state, ipv4 = sk->dst_ip4;
+    u16 port = sk->dst_port;
+    u32 address[4] = {sk->dst_ip6[0], sk->dst_ip6[1], sk->dst_ip6[2], sk->dst_ip6[3]};
+
+    if (state != KPF_STATE_ESTABLISHED || bpf_ntohs(port) != flow->remote_port)
         return 0;
     if (kpf_is_ipv4(flow->remote))
-        return sk->dst_ip4 == flow->remote[3];
-    return sk->dst_ip6[0] == flow->remote[0] && sk->dst_ip6[1] == flow->remote[1] &&
-           sk->dst_ip6[2] == flow->remote[2] && sk->dst_ip6[3] == flow->remote[3];
+        return ipv4 == flow->remote[3];
+    return kpf_same_address(address, flow->remote);
 }
 
 /* Whether the cached verdict is this packet's; `rule` gets what is cached in either case. */
@@ -103,7 +109,6 @@ static __always_inline void kpf_keep_mirror(const struct kpf_flow *flow, const s
 enum kpf_way { KPF_WAY_CONNECTED, KPF_WAY_LISTENER, KPF_WAY_DATAGRAM };
 struct kpf_memory {
     struct kpf_rule rule;    /* what it was judged by before */
-    struct kpf_cache *cache; /* of a TCP socket; NULL if it could not be made */
     u8 way;
     u8 judged;               /* it was judged before, if under another active word */
     u8 stateful;             /* a datagram whose answers are state */
@@ -234,13 +239,18 @@ static __always_inline int kpf_remember(struct __sk_buff *skb, const struct kpf_
                                         struct kpf_memory *memory, const struct kpf_rule *rule, int out)
 {
     const struct kpf_flow *flow = &event->flow;
+    struct bpf_sock *sk = skb->sk;
     struct kpf_flow_key key = {};
+    struct kpf_cache *cached;
 
     if (memory->way == KPF_WAY_CONNECTED) {
-        if (!memory->cache)
+        if (sk)
+            sk = bpf_sk_fullsock(sk);
+        cached = sk ? cache.sk_storage_get(sk, 0, 0) : NULL;
+        if (!cached)
             kpf_count_default(KPF_DEFAULT_NO_MEMORY);
         else if (rule->action == KPF_PERMIT || flow->direction == KPF_OUT || flow->ifindex != 1)
-            kpf_write_cache(memory->cache, flow, event->active, rule);
+            kpf_write_cache(cached, flow, event->active, rule);
         /* else: a loopback half that is denied may yet be mirrored, by its sender's next segment */
         return memory->judged ? memory->rule.counter != rule->counter : !memory->counted;
     }
@@ -294,6 +304,7 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
 {
     struct kpf_flow *flow = &event->flow;
     int opens = (tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN;
+    struct kpf_cache *cached;
     u64 judged = 0;
 
     if (sk->state == KPF_STATE_LISTEN) {
@@ -309,10 +320,10 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
     if (who && who->initiator)
         flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
     memory->counted = flow->direction == KPF_IN && who; /* an accepted one was, at its listener */
-    memory->cache = cache.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!memory->cache)
+    cached = cache.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!cached)
         return 0;
-    if (kpf_read_cache(memory->cache, flow, event->active, &memory->rule, &judged))
+    if (kpf_read_cache(cached, flow, event->active, &memory->rule, &judged))
         return 1;
     memory->judged = judged != 0;
     return 0;
@@ -379,6 +390,8 @@ static __always_inline int kpf_judge(struct __sk_buff *skb, int out)
 
     if (verdict != 2)
         return verdict;
+    kpf_forget(&event.flow, sizeof(event.flow));
+    kpf_forget(&memory, sizeof(memory));
     kpf_keep_mirror(&event.flow, &rule,
                     kpf_classify(&event.flow, event.active, kpf_find_mirror(&event.flow), &rule));
     new_flow = kpf_remember(skb, &event, &memory, &rule, out);

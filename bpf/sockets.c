@@ -90,6 +90,7 @@ static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf
     struct kpf_flow_key key = {};
     struct kpf_rule rule = {};
 
+    kpf_forget(&event->flow, sizeof(event->flow));
     if (!kpf_classify_early(&event->flow, event->active, &rule))
         return 1;
     kpf_flow_key_of(&key, &event->flow, bpf_get_socket_cookie(ctx), 0);
