@@ -1,0 +1,278 @@
+"""compile_image(resolved): rules become positions, field values classes, classes vectors. No I/O, deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from kpf_ebpf.image.model import (
+    EVERY_ADAPTER,
+    FIELDS,
+    GROUP,
+    ICMP_CLASSES,
+    LOOPBACK,
+    NO,
+    OWN,
+    UNKNOWN,
+    YES,
+    AdapterSlot,
+    AddressClass,
+    ApplicationEntry,
+    MapImage,
+)
+from kpf_ebpf.image.prefixes import accumulate, to_prefixes
+from kpf_ebpf.policy.model import V4_BASE, Action, Range, Zone
+from kpf_ebpf.resolve.model import COMPONENT_INDEX, Match, ResolvedPolicy, ResolvedRule
+
+MAX_POSITIONS = 16384
+COUNTERS = 65536
+FIRST_COUNTER = 64
+"""Counters below are the internal rules' (see kpf_is_mirrored) and 0, "state"."""
+COMPONENTS = {"": 0, "engine": 1, "gui": 2, "assist": 3, "canary": 4}
+_MULTICAST = ((V4_BASE + (224 << 24), V4_BASE + (240 << 24) - 1), (0xFF << 120, 2**128 - 1))
+_LOOPBACK = ((V4_BASE + (127 << 24), V4_BASE + (128 << 24) - 1), (1, 1))
+_BROADCAST = ((V4_BASE + 2**32 - 1, V4_BASE + 2**32 - 1),)
+
+
+class TooManyRules(Exception):
+    """More rules, or more alternatives of rules, than an image has room for."""
+
+
+class _Classes:
+    """Class numbers of one field: equal vectors share a class; class 0 is given."""
+
+    def __init__(self, first: int) -> None:
+        self.vectors = [first]
+        self._numbers = {first: 0}
+
+    def number(self, vector: int) -> int:
+        if vector not in self._numbers:
+            self._numbers[vector] = len(self.vectors)
+            self.vectors.append(vector)
+        return self._numbers[vector]
+
+
+def _bits(matches: list[Match], accepts: Callable[[Match], bool]) -> int:
+    """The vector of the positions whose match ``accepts``."""
+    digits = "".join("1" if accepts(match) else "0" for match in reversed(matches))
+    return int(digits or "0", 2)
+
+
+def _set_field(matches: list[Match], values: Callable[[Match], frozenset[int] | None]) -> tuple[int, dict[int, int]]:
+    """(vector of the matches not naming the field, value -> vector of those accepting it)."""
+    free = _bits(matches, lambda match: values(match) is None)
+    named: dict[int, int] = {}
+    for position, match in enumerate(matches):
+        for value in values(match) or ():
+            named[value] = named.get(value, 0) | 1 << position
+    return free, {value: vector | free for value, vector in named.items()}
+
+
+def scope_index(direction: int, home: int, loopback: int, remote_zone: int, local_zone: int) -> int:
+    """The number of a scope, as kpf_scope_index() has it."""
+    return (((direction * 2 + home) * 3 + loopback) * 3 + remote_zone) * 3 + local_zone
+
+
+def _scope_vectors(matches: list[Match]) -> tuple[int, ...]:
+    """Per scope two vectors: the rules that may match, and those that surely do."""
+    parts: list[dict[int, int]] = []
+    zone = {YES: Zone.TRUSTED, NO: Zone.INTERNET}
+    parts.append({0: _bits(matches, lambda m: "in" in m.directions), 1: _bits(matches, lambda m: "out" in m.directions)})
+    parts.append({0: _bits(matches, lambda m: not m.home), 1: _bits(matches, lambda m: True)})
+    parts.append({NO: _bits(matches, lambda m: not m.localhost), YES: _bits(matches, lambda m: True)})
+    parts.append({value: _bits(matches, lambda m, z=z: m.remote_zone in (None, z)) for value, z in zone.items()})  # type: ignore[misc]
+    parts.append({value: _bits(matches, lambda m, z=z: m.local_zone in (None, z)) for value, z in zone.items()})  # type: ignore[misc]
+    for part in parts[2:]:
+        part[UNKNOWN] = part[NO] | part[YES]
+    certain = [dict(part) for part in parts]
+    for part in certain[2:]:
+        part[UNKNOWN] = part[NO] & part[YES]
+    vectors: list[int] = []
+    for direction in range(2):
+        for home in range(2):
+            for loopback in range(3):
+                for remote in range(3):
+                    for local in range(3):
+                        key = (direction, home, loopback, remote, local)
+                        for table in (parts, certain):
+                            vector = -1
+                            for part, value in zip(table, key, strict=True):
+                                vector &= part[value]
+                            vectors.append(vector)
+    return tuple(vectors)
+
+
+def _port_field(matches: list[Match], ports: Callable[[Match], tuple[Range, ...] | None]) -> tuple[list[int], list[int]]:
+    """(vectors by class, class of each port 0..65535); class 0 also serves packets whose ports cannot be read."""
+    free = _bits(matches, lambda match: ports(match) is None)
+    opens: dict[int, int] = {}
+    for position, match in enumerate(matches):
+        for first, last in ports(match) or ():
+            opens[first] = opens.get(first, 0) ^ 1 << position
+            opens[last + 1] = opens.get(last + 1, 0) ^ 1 << position
+    classes, of_port, current, start, number = _Classes(free), [0] * 65536, 0, 0, 0
+    for border in [*sorted(opens), 65536]:
+        of_port[start:border] = [number] * (min(border, 65536) - start)
+        current ^= opens.get(border, 0)
+        number, start = classes.number(free | current), min(border, 65536)
+    return classes.vectors, of_port
+
+
+def _addresses(
+    matches: list[Match], resolved: ResolvedPolicy, slots: Mapping[int, int]
+) -> tuple[tuple[int, ...], tuple[int, ...], dict[tuple[int, int], AddressClass]]:
+    count = len(matches)
+    members: dict[tuple[int, int], int] = {(0, 0): 0}
+
+    def add(ranges: Iterable[Range], bit: int) -> None:
+        for prefix in to_prefixes(ranges):
+            members[prefix] = members.get(prefix, 0) | bit
+
+    for position, match in enumerate(matches):
+        add(match.local or (), 1 << position)
+        add(match.remote or (), 1 << count + position)
+    trusted_at, flags_at = 2 * count, 2 * count + 64
+    for item in resolved.trusted:
+        add(item.ranges, (EVERY_ADAPTER if item.adapter is None else 1 << slots[item.adapter]) << trusted_at)
+    own = [(address, address) for adapter in resolved.adapters for address in adapter.addresses]
+    directed = [(address, address) for adapter in resolved.adapters for address in adapter.broadcasts]
+    for ranges, flag in ((_MULTICAST, GROUP), (_BROADCAST, GROUP), (directed, GROUP), (own, OWN), (_LOOPBACK, LOOPBACK)):
+        add(ranges, flag << flags_at)
+    free_local = _bits(matches, lambda match: match.local is None)
+    free_remote = _bits(matches, lambda match: match.remote is None)
+    local, remote, mask = _Classes(free_local), _Classes(free_remote), (1 << count) - 1
+    prefixes = {
+        prefix: AddressClass(
+            local.number(free_local | total & mask),
+            remote.number(free_remote | total >> count & mask),
+            total >> trusted_at & EVERY_ADAPTER,
+            total >> flags_at,
+        )
+        for prefix, total in accumulate(members).items()
+    }
+    return tuple(local.vectors), tuple(remote.vectors), prefixes
+
+
+def _own_zone(resolved: ResolvedPolicy, addresses: tuple[int, ...], index: int) -> int:
+    def trusted(address: int) -> bool:
+        return any(
+            item.adapter in (None, index) and any(first <= address <= last for first, last in item.ranges)
+            for item in resolved.trusted
+        )
+
+    zone = 0
+    for bit, version in ((1, True), (2, False)):
+        if any(trusted(address) for address in addresses if (address >> 32 == 0xFFFF) is version):
+            zone |= bit
+    return zone
+
+
+def _counters(rules: Iterable[ResolvedRule], before: Mapping[str, int]) -> dict[str, int]:
+    """A counter per rule id: what it had, else the lowest free one (of the internal rules' own, below 64)."""
+    ids = dict.fromkeys((rule.id, rule.origin) for rule in rules)
+    counters = {rule_id: before[rule_id] for rule_id, _ in ids if rule_id in before}
+    taken = set(counters.values())
+    free_internal = (number for number in range(1, FIRST_COUNTER) if number not in taken)
+    free = (number for number in range(FIRST_COUNTER, COUNTERS) if number not in taken)
+    for rule_id, origin in ids:
+        if rule_id not in counters:
+            number = next(free_internal if origin == "internal" else free, None)
+            if number is None:
+                raise TooManyRules(f"rule {rule_id}: no counter left; expected at most {COUNTERS} rules")
+            counters[rule_id] = number
+    return counters
+
+
+STOP_ALL = ResolvedRule("stop-all", "stop-all", "stop-all", Action.DENY, log=True)
+
+
+def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None = None) -> MapImage:
+    """The image of a resolved policy. ``counters`` are those of the image it replaces. Raises TooManyRules."""
+    flat = [(rule, match) for rule in resolved.rules for match in rule.matches]
+    if len(flat) > MAX_POSITIONS:
+        raise TooManyRules(f"{len(flat)} rules and alternatives, expected at most {MAX_POSITIONS}")
+    matches, rules = [match for _, match in flat], [rule for rule, _ in flat]
+    steps = [rule.origin for rule in rules]
+    guard_end = sum(origin in ("canary", "internal", "guard") for origin in steps)
+
+    cell_positions: dict[str, int] = {}
+
+    def position_of(rule: ResolvedRule) -> int:
+        if rule.id not in cell_positions:
+            cell_positions[rule.id] = len(rules)
+            rules.append(rule)
+        return cell_positions[rule.id]
+
+    def cells(chosen: tuple[ResolvedRule, ...]) -> tuple[int, int, int, int]:
+        made = [position_of(rule) for rule in chosen]
+        return made[0], made[1], made[2], made[3]
+
+    free_application, by_application = _set_field(matches, lambda match: match.applications)
+    application_classes = _Classes(free_application)
+    default_cells = cells(resolved.cells)
+    applications = tuple(
+        (
+            application.key,
+            ApplicationEntry(
+                application_classes.number(by_application.get(index, free_application)),
+                COMPONENTS[application.component],
+                position_of(application.modified),
+                cells(application.cells) if application.cells else default_cells,
+            ),
+        )
+        for index, application in enumerate(resolved.applications)
+    )
+    components = [ApplicationEntry(0, 0, 0xFFFFFFFF, default_cells)] * 8
+    for name, index in COMPONENT_INDEX.items():
+        number = application_classes.number(by_application.get(index, free_application))
+        components[COMPONENTS[name]] = ApplicationEntry(number, COMPONENTS[name], 0xFFFFFFFF, default_cells)
+
+    def hashed(values: Callable[[Match], frozenset[int] | None]) -> tuple[tuple[int, ...], dict[int, int]]:
+        free, named = _set_field(matches, values)
+        classes = _Classes(free)
+        numbers = {value: classes.number(vector) for value, vector in sorted(named.items())}
+        return tuple(classes.vectors), numbers
+
+    user_vectors, users = hashed(lambda match: match.users)
+    cgroup_vectors, cgroups = hashed(lambda match: match.cgroups)
+    adapters_named = sorted({item.adapter for item in resolved.trusted if item.adapter is not None})
+    if len(adapters_named) > 63:
+        raise TooManyRules(f"{len(adapters_named)} adapters in the Trusted area, expected at most 63")
+    slots = {adapter: slot for slot, adapter in enumerate(adapters_named, 1)}
+    local_vectors, remote_vectors, prefixes = _addresses(matches, resolved, slots)
+    free_protocol, by_protocol = _set_field(matches, lambda match: match.protocols)
+    free_icmp, by_icmp = _set_field(matches, lambda match: match.icmp)
+    local_port_vectors, local_ports = _port_field(matches, lambda match: match.local_ports)
+    remote_port_vectors, remote_ports = _port_field(matches, lambda match: match.remote_ports)
+    vectors = (
+        tuple(application_classes.vectors),
+        user_vectors,
+        cgroup_vectors,
+        local_vectors,
+        remote_vectors,
+        tuple(by_protocol.get(number, free_protocol) for number in range(256)),
+        tuple(local_port_vectors),
+        tuple(remote_port_vectors),
+        _scope_vectors(matches),
+    )
+    assert len(vectors) == len(FIELDS)
+    return MapImage(
+        policy=resolved,
+        rules=tuple(rules),
+        positions=len(flat),
+        canary_end=sum(origin == "canary" for origin in steps),
+        guard_end=guard_end,
+        vectors=vectors,
+        icmp=tuple(by_icmp.get(number, free_icmp) for number in range(ICMP_CLASSES)),
+        permits=sum(1 << position for position, (rule, _) in enumerate(flat) if rule.action is Action.PERMIT),
+        applications=applications,
+        components=tuple(components),
+        users=users,
+        cgroups=cgroups,
+        prefixes=prefixes,
+        ports=tuple(zip(local_ports, remote_ports, strict=True)),
+        adapters={
+            adapter.index: AdapterSlot(slots.get(adapter.index, 0), _own_zone(resolved, adapter.addresses, adapter.index))
+            for adapter in resolved.adapters
+        },
+        counters=_counters((*rules, STOP_ALL), counters or {}),
+    )

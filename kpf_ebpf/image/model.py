@@ -1,0 +1,76 @@
+"""The MapImage: a resolved policy as classes and rule vectors, just as the kernel has it.
+
+A rule vector is a Python integer: bit n stands for position n. A field's class 0 holds the rules not naming it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kpf_ebpf.facts.model import FileKey
+from kpf_ebpf.resolve.model import ResolvedPolicy, ResolvedRule
+
+FIELDS = ("application", "user", "cgroup", "local address", "remote address", "protocol", "local port",
+          "remote port", "scope")  # fmt: skip
+"""In the order of ``enum kpf_field``."""
+NO, YES, UNKNOWN = 0, 1, 2
+"""``enum kpf_known``."""
+ICMP_CLASSES = 768
+GROUP, OWN, LOOPBACK = 1, 2, 4
+"""Flags of an address: multicast or broadcast; the host's own; loopback."""
+EVERY_ADAPTER = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class AddressClass:
+    """What the longest prefix of an address says of it; ``trusted`` has bit n for the adapter with slot n."""
+
+    local: int
+    remote: int
+    trusted: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSlot:
+    """An adapter's bit in ``AddressClass.trusted``; bits 0 and 1 of ``own_zone``: its IPv4, IPv6 is trusted."""
+
+    slot: int
+    own_zone: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationEntry:
+    """A program's class, component, "modified" position, and cells (internet-in, -out, trusted-in, -out)."""
+
+    application_class: int
+    component: int
+    modified: int
+    cells: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class MapImage:
+    """``rules[position]`` is the rule a position stands for: first those in the vectors, then the cells'.
+
+    ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, address);
+    ``counters`` gives each rule id its counter.
+    """
+
+    policy: ResolvedPolicy
+    rules: tuple[ResolvedRule, ...]
+    positions: int
+    canary_end: int
+    guard_end: int
+    vectors: tuple[tuple[int, ...], ...]
+    icmp: tuple[int, ...]
+    permits: int
+    applications: tuple[tuple[FileKey, ApplicationEntry], ...]
+    components: tuple[ApplicationEntry, ...]
+    users: Mapping[int, int]
+    cgroups: Mapping[int, int]
+    prefixes: Mapping[tuple[int, int], AddressClass]
+    ports: tuple[tuple[int, int], ...]
+    adapters: Mapping[int, AdapterSlot]
+    counters: Mapping[str, int]

@@ -1,0 +1,91 @@
+"""The ResolvedPolicy: every rule in order of evaluation, with numbers where the policy has words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kpf_ebpf.facts.model import Adapter, FileKey
+from kpf_ebpf.policy.model import Action, Range, Zone
+
+OTHER = -1
+"""The application index of "any other application"."""
+COMPONENT_INDEX = {"engine": -2, "gui": -3, "assist": -4, "canary": -5}
+"""The application indexes of the components that are registered by process rather than by file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What a rule accepts. None is "any". Ports and addresses are inclusive ranges; an empty tuple matches nothing.
+
+    ``applications`` are indexes into ``ResolvedPolicy.applications`` or of COMPONENT_INDEX. ``icmp`` are indexes as
+    in ``kpf_flow.icmp``: type, 256 + type (ICMPv6), 512 + type (ICMPv6 with a hop limit other than 255).
+    """
+
+    applications: frozenset[int] | None = None
+    users: frozenset[int] | None = None
+    cgroups: frozenset[int] | None = None
+    directions: frozenset[str] = frozenset({"in", "out"})
+    protocols: frozenset[int] | None = None
+    icmp: frozenset[int] | None = None
+    local: tuple[Range, ...] | None = None
+    remote: tuple[Range, ...] | None = None
+    local_ports: tuple[Range, ...] | None = None
+    remote_ports: tuple[Range, ...] | None = None
+    localhost: bool = False
+    home: bool = False
+    local_zone: Zone | None = None
+    remote_zone: Zone | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRule:
+    """One rule: its stable id and origin, what it does, and what it accepts (any of ``matches``)."""
+
+    id: str
+    origin: str
+    description: str
+    action: Action
+    matches: tuple[Match, ...] = ()
+    log: bool = False
+    alert: bool = False
+    mirror: str = ""
+    """"engine" or "gui": a loopback flow it permits at its sender is permitted there, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedApplication:
+    """A program the policy names: its file, the component it is, its cells (trusted/Internet x in/out, four rules).
+
+    ``cells`` is None where the default's are meant. ``modified`` is the rule that denies it once its file changed.
+    """
+
+    path: str
+    key: FileKey
+    sha256: str
+    modified: ResolvedRule
+    component: str = ""
+    cells: tuple[ResolvedRule, ResolvedRule, ResolvedRule, ResolvedRule] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedRange:
+    """Addresses of the Trusted area: on the adapter with this index, or (None) on every adapter."""
+
+    adapter: int | None
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedPolicy:
+    """Everything the kernel needs to know. ``cells``: internet-in, internet-out, trusted-in, trusted-out."""
+
+    rules: tuple[ResolvedRule, ...]
+    applications: tuple[ResolvedApplication, ...]
+    cells: tuple[ResolvedRule, ResolvedRule, ResolvedRule, ResolvedRule]
+    trusted: tuple[TrustedRange, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+    home: int = 0
+    administration_port: int = 44334
+    popup_port: int = 44501
+    on_failure: str = "closed"
+    warnings: tuple[str, ...] = field(default=())
