@@ -17,13 +17,23 @@ int kpf_sock_create(struct bpf_sock *sk)
 }
 
 /* cgroup/post_bind4, post_bind6: a listener belongs to the process that bound it. Never a verdict. */
-int kpf_post_bind(struct bpf_sock *sk)
+static __always_inline int kpf_bound(struct bpf_sock *sk)
 {
     struct kpf_identity *who = identity.sk_storage_get(sk, 0, 0);
 
     if (who)
         kpf_take_over(who);
     return 1;
+}
+
+int kpf_post_bind4(struct bpf_sock *sk)
+{
+    return kpf_bound(sk);
+}
+
+int kpf_post_bind6(struct bpf_sock *sk)
+{
+    return kpf_bound(sk);
 }
 
 /* Fills what a hook knows before there is a packet: the remote point as named, the local point if bound. */

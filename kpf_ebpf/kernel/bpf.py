@@ -1,0 +1,148 @@
+"""The bpf(2) calls that are needed on descriptors: maps, pins, attachments. Everything raises OSError."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_SYSCALL = 321  # bpf, x86-64
+_libc = ctypes.CDLL(None, use_errno=True)
+
+MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY = 0, 1, 2, 3, 4
+OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 6, 7, 8, 9, 10
+PROG_BY_ID, MAP_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 13, 14, 15, 16, 17, 26
+NO_PREALLOC, INNER_MAP = 1, 1 << 12
+ALLOW_MULTI, REPLACE = 2, 4
+NOEXIST = 1
+
+
+def call(command: int, attributes: bytes, *buffers: object) -> int:
+    """bpf(command, attributes). ``buffers`` are what the attributes point to, kept alive meanwhile."""
+    block = ctypes.create_string_buffer(attributes.ljust(128, b"\0"), 128)
+    result = _libc.syscall(_SYSCALL, command, block, 128)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    call.last = block.raw  # type: ignore[attr-defined]
+    del buffers
+    return int(result)
+
+
+def _pointer(data: ctypes.Array[ctypes.c_char]) -> int:
+    return ctypes.addressof(data)
+
+
+def create_map(kind: int, key: int, value: int, entries: int, flags: int) -> int:
+    """A new map's descriptor."""
+    return call(MAP_CREATE, struct.pack("=IIIII", kind, key, value, max(1, entries), flags))
+
+
+def update(fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
+    """Sets one element."""
+    keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
+    call(UPDATE, struct.pack("=IxxxxQQQ", fd, _pointer(keys), _pointer(values), flags), keys, values)
+
+
+def update_many(fd: int, items: Iterable[tuple[bytes, bytes]]) -> None:
+    """Sets many elements, by batches where the kernel has them for this kind of map."""
+    pairs = list(items)
+    if not pairs:
+        return
+    keys = b"".join(key for key, _ in pairs)
+    values = b"".join(value for _, value in pairs)
+    key_block, value_block = ctypes.create_string_buffer(keys, len(keys)), ctypes.create_string_buffer(values, len(values))
+    attributes = struct.pack("=QQQQIIQQ", 0, 0, _pointer(key_block), _pointer(value_block), len(pairs), fd, 0, 0)
+    try:
+        call(UPDATE_BATCH, attributes, key_block, value_block)
+    except OSError:
+        for key, value in pairs:
+            update(fd, key, value)
+
+
+def lookup(fd: int, key: bytes, size: int) -> bytes | None:
+    """One element's value, or None. ``size`` is that of the value as user space sees it."""
+    keys, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(size)
+    try:
+        call(LOOKUP, struct.pack("=IxxxxQQQ", fd, _pointer(keys), _pointer(value), 0), keys, value)
+    except FileNotFoundError:
+        return None
+    return value.raw
+
+
+def delete(fd: int, key: bytes) -> None:
+    """Removes one element; nothing there is fine."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    try:
+        call(DELETE, struct.pack("=IxxxxQ", fd, _pointer(keys)), keys)
+    except FileNotFoundError:
+        return
+
+
+def keys_of(fd: int, size: int) -> Iterator[bytes]:
+    """The keys of a map, as they are met."""
+    key: ctypes.Array[ctypes.c_char] | None = None
+    while True:
+        following = ctypes.create_string_buffer(size)
+        try:
+            call(NEXT_KEY, struct.pack("=IxxxxQQ", fd, _pointer(key) if key else 0, _pointer(following)), key, following)
+        except FileNotFoundError:
+            return
+        yield following.raw
+        key = following
+
+
+def pin(fd: int, path: Path) -> None:
+    """Gives a map, program or link a name below a bpffs mount."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    call(OBJ_PIN, struct.pack("=QII", _pointer(name), fd, 0), name)
+
+
+def open_pinned(path: Path) -> int:
+    """The descriptor of what is pinned at a path."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return call(OBJ_GET, struct.pack("=QII", _pointer(name), 0, 0), name)
+
+
+def attach(cgroup: int, program: int, kind: int, replaced: int | None = None) -> None:
+    """Attaches beside others (multi); with ``replaced`` in that program's place, at one stroke."""
+    flags = ALLOW_MULTI | (REPLACE if replaced is not None else 0)
+    call(PROG_ATTACH, struct.pack("=IIIII", cgroup, program, kind, flags, replaced or 0))
+
+
+def detach(cgroup: int, program: int, kind: int) -> None:
+    """Detaches one program."""
+    call(PROG_DETACH, struct.pack("=III", cgroup, program, kind))
+
+
+def attached(cgroup: int, kind: int) -> tuple[int, ...]:
+    """The ids of the programs attached to a cgroup."""
+    ids = ctypes.create_string_buffer(4 * 64)
+    call(PROG_QUERY, struct.pack("=IIIIQI", cgroup, kind, 0, 0, _pointer(ids), 64), ids)
+    (count,) = struct.unpack_from("=I", call.last, 24)  # type: ignore[attr-defined]
+    return struct.unpack_from(f"={count}I", ids.raw)
+
+
+def identity_of(fd: int) -> int:
+    """The id of a map or program."""
+    info = ctypes.create_string_buffer(256)
+    call(INFO_BY_FD, struct.pack("=IIQ", fd, 256, _pointer(info)), info)
+    return int(struct.unpack_from("=I", info.raw, 4)[0])
+
+
+def open_raw_tracepoint(name: str, program: int) -> int:
+    """Attaches a program to a raw tracepoint; it stays as long as the link returned is open or pinned."""
+    text = ctypes.create_string_buffer(name.encode())
+    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", _pointer(text), program), text)
+
+
+def run(program: int, *arguments: int) -> int:
+    """Runs a raw tracepoint program once, in this process; returns what it returned."""
+    context = struct.pack(f"={len(arguments)}Q", *arguments)
+    block = ctypes.create_string_buffer(context, len(context))
+    attributes = struct.pack("=IIIIQQIIIIQII", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, _pointer(block), 0, 0)
+    attributes = attributes[:40] + struct.pack("=IIQQ", len(context), 0, _pointer(block), 0)
+    call(PROG_TEST_RUN, attributes, block)
+    return int(struct.unpack_from("=I", call.last, 4)[0])  # type: ignore[attr-defined]
