@@ -121,11 +121,11 @@ def load(pins: Path) -> Programs:
             module = bcc.BPF(text=text, cflags=flags)
             descriptors = {
                 hook.program: module.load_func(
-                    hook.program, hook.kind, attach_type=hook.where if isinstance(hook.where, int) else -1
+                    hook.program.encode(), hook.kind, attach_type=hook.where if isinstance(hook.where, int) else -1
                 ).fd
                 for hook in HOOKS
             }
-            descriptors |= {name: module.load_func(name, 17).fd for name in PROBES}
+            descriptors |= {name: module.load_func(name.encode(), 17).fd for name in PROBES}
         except Exception as problem:  # noqa: BLE001  (BCC raises nothing narrower)
             failure = str(problem)
     if failure:

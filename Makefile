@@ -1,0 +1,92 @@
+# Everything a machine needs to run, show and test kpf-ebpf. The first run installs, later ones notice that
+# nothing changed. Debian's own Python it must be: python3-bpfcc is built for it, and for no other in PATH.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.DEFAULT_GOAL := install
+
+SYSTEM_PYTHON := /usr/bin/python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
+
+RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click \
+                    python3-setuptools python3-wheel
+TEST_PACKAGES := curl ncat bind9-dnsutils dnsmasq-base iputils-ping iproute2
+
+SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
+SCRIPTS := $(wildcard scripts/demo)
+
+.PHONY: install test demo lint clean root runtime-packages test-packages bpffs checks FORCE
+
+install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
+
+test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
+	$(PYTHON) -P -m pytest
+
+demo: install
+	$(PYTHON) -I scripts/demo
+
+lint: checks
+
+checks: $(VENV)/installed $(VENV)/dev
+	$(PYTHON) -m ruff check . $(SCRIPTS)
+	$(PYTHON) -m ruff format --check . $(SCRIPTS)
+	cd $(VENV) && bin/python -P -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p kpf_ebpf
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find kpf_ebpf cli bpf tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+root:
+	@[[ $$(id -u) == 0 ]] || { echo "This needs root. Run: sudo make $(or $(MAKECMDGOALS),install)" >&2; exit 1; }
+
+# $(call apt,PACKAGES): installs those that are missing; touches neither the network nor apt's lists if none is.
+define apt
+@missing=(); for package in $(1); do \
+    state=$$(dpkg-query --show --showformat='$${db:Status-Status}' "$$package" 2>/dev/null || true); \
+    [[ $$state == installed ]] || missing+=("$$package"); \
+done; \
+if (( $${#missing[@]} )); then \
+    echo "Installing $${missing[*]}"; \
+    export DEBIAN_FRONTEND=noninteractive; \
+    apt-get update --quiet=2; \
+    apt-get install --quiet=2 --yes --no-install-recommends "$${missing[@]}" </dev/null; \
+fi
+endef
+
+runtime-packages: root
+	$(call apt,$(RUNTIME_PACKAGES))
+
+test-packages: root
+	$(call apt,$(TEST_PACKAGES))
+
+bpffs: root
+	@grep -q ' bpf ' /proc/mounts || mount -t bpf bpf /sys/fs/bpf || \
+	    echo "Warning: no bpf file system at /sys/fs/bpf; kpf-ebpf up will not work here." >&2
+
+$(PYTHON):
+	@[[ $$(id -u) == 0 ]] || { echo "kpf-ebpf is not installed yet. Run: sudo make install" >&2; exit 1; }
+	$(SYSTEM_PYTHON) -m venv --system-site-packages $(VENV)
+
+# Changes when a source appears or goes: a removed file leaves no newer one behind.
+$(VENV)/sources: FORCE | $(PYTHON)
+	@printf '%s\n' $(SOURCES) | cmp --silent - $@ || printf '%s\n' $(SOURCES) > $@
+
+# A copy is installed, not a link, so it is made anew when a source changes. Everything it needs comes from apt: no
+# package index is asked. build/ goes first, since setuptools would ship what an earlier build left there.
+$(VENV)/installed: Makefile pyproject.toml README.md $(SOURCES) $(VENV)/sources | $(PYTHON)
+	rm -rf build kpf_ebpf.egg-info
+	$(PIP) install --force-reinstall --no-deps --no-build-isolation --root-user-action=ignore .
+	rm -rf build kpf_ebpf.egg-info
+	@$(PYTHON) -I -c 'import bcc, click, psutil, pyroute2, kpf_ebpf'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml | $(PYTHON)
+	@$(PYTHON) -c 'import tomllib; f = open("pyproject.toml", "rb"); \
+	    print(*tomllib.load(f)["project"]["optional-dependencies"]["dev"], sep="\n")' > $@.txt
+	$(PIP) install --root-user-action=ignore --requirement $@.txt
+	@touch $@
+
+FORCE:

@@ -1,0 +1,341 @@
+"""A bench for the product as users run it: two network namespaces, a cgroup, programs of its own, the command."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+HERE = Path(__file__).parent
+COMMAND = HERE.parents[1] / ".venv/bin/kpf-ebpf"
+SENDER = HERE / "sender.py"
+INTERPRETER = Path(os.path.realpath("/usr/bin/python3"))
+CLIENT, SERVER = "192.0.2.1", "192.0.2.2"
+CLIENT6, SERVER6 = "2001:db8::1", "2001:db8::2"
+CLONE_NEWNET = 0x40000000
+Place = Literal["client", "server"]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+DENY_ALL = """
+[predefined]
+enabled = false
+[default]
+trusted-in = "deny"
+trusted-out = "deny"
+internet-in = "deny"
+internet-out = "deny"
+log = true
+"""
+"""Nothing passes but the internal rules."""
+
+
+def eventually(condition: Callable[[], Any], deadline: float = 10) -> Any:
+    """Return the first true value of the condition; its last false one after the deadline."""
+    until = time.monotonic() + deadline
+    pause = threading.Event()
+    while not (found := condition()) and time.monotonic() < until:
+        pause.wait(0.1)
+    return found
+
+
+def cgroup_mount() -> Path:
+    """Return where the cgroup v2 hierarchy is."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(where)
+    raise RuntimeError("no cgroup2 mount")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of sender.py."""
+
+    ok: bool
+    errno: str | None
+    data: Any
+
+
+class Child:
+    """A running sender: its lines are read one by one, it is told what to do by ``say``."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.pending = b""
+
+    def line(self, deadline: float = 8) -> Result:
+        """Return the next result."""
+        assert self.process.stdout is not None
+        until = time.monotonic() + deadline
+        while b"\n" not in self.pending:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))
+            part = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not part:
+                raise AssertionError(f"the sender says nothing more: {self.complaint() if ready else 'too late'}")
+            self.pending += part
+        line, _, self.pending = self.pending.partition(b"\n")
+        return Result(**json.loads(line))
+
+    def event(self, name: str, deadline: float = 8) -> Result:
+        """Return the next result, which must be this event."""
+        found = self.line(deadline)
+        assert found.ok and found.data["event"] == name, found
+        return found
+
+    def quiet(self, seconds: float = 1) -> bool:
+        """Return whether nothing more is said within the time."""
+        assert self.process.stdout is not None
+        return b"\n" not in self.pending and not select.select([self.process.stdout], [], [], seconds)[0]
+
+    def say(self, text: str) -> Result:
+        """Give a command and return its result."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(text.encode() + b"\n")
+        self.process.stdin.flush()
+        return self.line()
+
+    def complaint(self) -> str:
+        """Return what it wrote to standard error, once it ended."""
+        self.process.wait(5)
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+    def stop(self) -> None:
+        """End this one process."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None and not stream.closed:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    continue
+
+
+class Bench:
+    """Client and server namespaces joined by a veth pair; senders run in the client, inside the firewalled cgroup."""
+
+    def __init__(self, folder: Path) -> None:
+        self.random = os.urandom(5).hex()
+        self.instance = f"t-{self.random}"
+        self.folder = folder
+        self.policy = folder / "policy.toml"
+        self.cgroup_name = f"/kpf-test-{self.random}"
+        self.cgroup = cgroup_mount() / self.cgroup_name[1:]
+        self.programs = Path(f"/usr/local/lib/kpf-test-{self.random}")
+        self.namespaces: dict[str, str] = {}
+        self.children: list[Child] = []
+        self.engines: set[int] = set()
+        self.used = False
+
+    # -- making and removing ------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Make namespaces, addresses, cgroup and the folder of programs."""
+        self.cgroup.mkdir()
+        self.programs.mkdir(mode=0o755)
+        self.programs.chmod(0o755)
+        for place in ("client", "server"):
+            name = f"kpf-{place[0]}-{self.random}"
+            system("ip", "netns", "add", name)
+            self.namespaces[place] = name
+            system("ip", "-n", name, "link", "set", "lo", "up")
+        client, server = self.namespaces["client"], self.namespaces["server"]
+        system("ip", "-n", client, "link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns", server)
+        for name, four, six in ((client, CLIENT, CLIENT6), (server, SERVER, SERVER6)):
+            system("ip", "-n", name, "address", "add", f"{four}/24", "brd", "+", "dev", "v0")
+            system("ip", "-n", name, "address", "add", f"{six}/64", "dev", "v0", "nodad")
+            system("ip", "-n", name, "link", "set", "v0", "up")
+        write = "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range"
+        system("nsenter", f"--net=/run/netns/{client}", "sh", "-c", write)
+
+    def remove(self) -> None:
+        """Undo everything, whatever the test left behind."""
+        problems: list[str] = []
+
+        def safely(action: Callable[[], Any]) -> None:
+            try:
+                action()
+            except (OSError, subprocess.SubprocessError) as error:
+                problems.append(str(error))
+
+        for child in self.children:
+            safely(child.stop)
+        if self.used:
+            safely(lambda: self.kpf("down", "--force", check=True))
+        for name in self.namespaces.values():
+            safely(lambda name=name: system("ip", "netns", "del", name))  # type: ignore[misc]
+        for folder in (self.programs, *self.leavings()):
+            safely(lambda folder=folder: folder.exists() and shutil.rmtree(folder))  # type: ignore[misc]
+        safely(lambda: eventually(self.cgroup_gone) or problems.append(f"{self.cgroup} is still busy"))
+        assert not problems, problems
+
+    def leavings(self) -> list[Path]:
+        """Return the instance's own folders, which only the state of a stopped instance may keep."""
+        return [Path(base) / "kpf-ebpf" / self.instance for base in ("/run", "/var/lib", "/var/log")]
+
+    def cgroup_gone(self) -> bool:
+        """Remove the cgroup; false while its last processes are still leaving."""
+        try:
+            self.cgroup.rmdir()
+        except OSError:
+            return not self.cgroup.exists()
+        return True
+
+    # -- programs -----------------------------------------------------------------------------------------------
+
+    def program(self, name: str) -> str:
+        """Return an application of its own: a copy of the interpreter under this name."""
+        path = self.programs / name
+        if not path.exists():
+            shutil.copyfile(INTERPRETER, path)
+            path.chmod(0o755)
+        return str(path)
+
+    def start(
+        self,
+        program: str,
+        *arguments: object,
+        netns: Place = "client",
+        cgroup: bool = True,
+        user: int | None = None,
+    ) -> Child:
+        """Start a sender in the namespace, and by default in the cgroup, before it becomes the program."""
+        with open(f"/run/netns/{self.namespaces[netns]}", "rb") as namespace:
+
+            def enter() -> None:
+                if cgroup:
+                    descriptor = os.open(str(self.cgroup / "cgroup.procs"), os.O_WRONLY)
+                    os.write(descriptor, str(os.getpid()).encode())
+                    os.close(descriptor)
+                if _LIBC.setns(namespace.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+                if user is not None:
+                    os.setgroups([])
+                    os.setgid(user)
+                    os.setuid(user)
+
+            child = Child(
+                subprocess.Popen(
+                    [program, "-I", str(SENDER), *map(str, arguments)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    cwd="/",
+                    preexec_fn=enter,  # noqa: PLW1509
+                )
+            )
+        self.children.append(child)
+        return child
+
+    def run(self, program: str, *arguments: object, **where: Any) -> Result:
+        """Return how one verb went."""
+        child = self.start(program, *arguments, **where)
+        try:
+            return child.line()
+        finally:
+            child.stop()
+
+    def serve(self, program: str, *arguments: object, **where: Any) -> Child:
+        """Return a server that listens already."""
+        child = self.start(program, *arguments, **where)
+        child.event("ready")
+        return child
+
+    def peer(self, *arguments: object) -> Child:
+        """Return a server of the unfiltered world: in the server namespace, outside the cgroup."""
+        return self.serve(str(INTERPRETER), *arguments, netns="server", cgroup=False)
+
+    def outsider(self, *arguments: object) -> Result:
+        """Return how a verb went in the unfiltered world."""
+        return self.run(str(INTERPRETER), *arguments, netns="server", cgroup=False)
+
+    # -- the product --------------------------------------------------------------------------------------------
+
+    def write_policy(self, text: str) -> Path:
+        """Write the policy file that ``up`` and ``reload`` read."""
+        self.policy.write_text(text)
+        return self.policy
+
+    def kpf(self, *arguments: str, check: bool = False, text: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command for this instance, in the client namespace."""
+        self.used = True
+        return subprocess.run(
+            [
+                "nsenter",
+                f"--net=/run/netns/{self.namespaces['client']}",
+                str(COMMAND),
+                *arguments,
+                "--instance",
+                self.instance,
+            ],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=check,
+        )
+
+    def up(self, *arguments: str, policy: str | None = None) -> None:
+        """Enforce the policy on the cgroup."""
+        if policy is not None:
+            self.write_policy(policy)
+        done = self.kpf("up", "--policy", str(self.policy), "--cgroup", self.cgroup_name, "--yes", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def reload(self, policy: str) -> None:
+        """Swap the policy for this one."""
+        self.write_policy(policy)
+        done = self.kpf("reload")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def status(self) -> dict[str, Any]:
+        """Return ``status --json``."""
+        done = self.kpf("status", "--json")
+        assert done.stdout, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def hits(self, rule_id: str) -> int:
+        """Return how many flows the rule judged."""
+        return sum(int(rule["hits"]) for rule in self.status()["rules"] if rule["id"] == rule_id)
+
+    def expect_hits(self, rule_id: str, at_least: int = 1) -> None:
+        """Fail unless the rule has judged so many flows."""
+        assert eventually(lambda: self.hits(rule_id) >= at_least, 5), (
+            f"{rule_id}: {self.hits(rule_id)} of {at_least} hits; hits are "
+            f"{ {rule['id']: rule['hits'] for rule in self.status()['rules'] if rule['hits']} }"
+        )
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return the network log's records."""
+        done = self.kpf("log", "-n", "10000", "--json")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def expect_log(self, **wanted: Any) -> dict[str, Any]:
+        """Return the record that has these columns; fail if none comes."""
+
+        def found() -> dict[str, Any] | None:
+            fits = (one for one in self.log() if all(one.get(key) == value for key, value in wanted.items()))
+            return next(fits, None)
+
+        record: dict[str, Any] | None = eventually(found)
+        assert record is not None, f"no log record has {wanted}; the log is {self.log()}"
+        return record
+
+
+def system(*command: str) -> None:
+    """Run a command of the system; its complaint is the failure."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise subprocess.SubprocessError(f"{' '.join(command)}: {done.stderr.strip()}")

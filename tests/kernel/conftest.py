@@ -1,0 +1,114 @@
+"""One loaded set of programs per session, in a cgroup and a bpffs folder of its own, applied to processes put there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kpf_ebpf.facts.gather import gather
+from kpf_ebpf.image.compile import compile_image
+from kpf_ebpf.kernel import bpf
+from kpf_ebpf.kernel.apply import apply, read_counter
+from kpf_ebpf.kernel.load import HOOKS, Programs, attach, load
+from kpf_ebpf.policy.parse import parse
+from kpf_ebpf.resolve.resolve import resolve
+
+INTERPRETER = Path(os.path.realpath("/usr/bin/python3"))
+
+
+def _cgroup_mount() -> Path:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        if line.split()[2] == "cgroup2":
+            return Path(line.split()[1])
+    raise RuntimeError("no cgroup v2 is mounted")
+
+
+@dataclass
+class Kernel:
+    """The loaded firewall under test: a cgroup, pins, and copies of the interpreter as applications of their own."""
+
+    programs: Programs
+    cgroup: Path
+    folder: Path
+    counters: dict[str, int]
+
+    def program(self, name: str) -> Path:
+        """A root-owned copy of the interpreter: an application of its own."""
+        path = self.folder / name
+        if not path.exists():
+            shutil.copy(INTERPRETER, path)
+        return path
+
+    def apply(self, policy: str) -> None:
+        """Enforces a policy given as TOML text."""
+        parsed, _ = parse(policy.encode(), "test.toml", lambda path: b"", Path("/"))
+        facts = gather(parsed, self.programs.identify, resolve_names=False, netns_cookie=_cookie())
+        image = compile_image(resolve(parsed, facts), self.counters)
+        apply(self.programs.pins, image)
+        self.counters = dict(image.counters)
+
+    def hits(self, rule: str) -> int:
+        """How many flows a rule has judged."""
+        fd = bpf.open_pinned(self.programs.pins / "counters")
+        try:
+            return read_counter(fd, self.counters[rule])[0]
+        finally:
+            os.close(fd)
+
+    def run(self, name: str, code: str) -> str:
+        """Runs Python code as the named program, inside the cgroup from its first instruction; its output."""
+
+        def enter() -> None:
+            (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+        done = subprocess.run(
+            [self.program(name), "-I", "-c", code],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            preexec_fn=enter,  # noqa: PLW1509
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+def _cookie() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, 71, 8), "little")
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Iterator[Kernel]:
+    """The programs, loaded and attached to a cgroup made for this session; everything is removed afterwards."""
+    if os.geteuid() != 0:
+        pytest.fail("kernel tests need root: sudo make test")
+    name = f"kpf-test-{secrets.token_hex(4)}"
+    if not os.path.ismount("/sys/fs/bpf"):
+        subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
+    pins, cgroup, folder = Path("/sys/fs/bpf") / name, _cgroup_mount() / name, Path("/usr/local/lib") / name
+    for made in (pins, cgroup, folder):
+        made.mkdir(mode=0o755)
+    group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    programs = None
+    try:
+        programs = load(pins)
+        attach(programs, group, {})
+        yield Kernel(programs, cgroup, folder, {})
+    finally:
+        for hook in HOOKS if programs else ():
+            if isinstance(hook.where, int):
+                bpf.detach(group, programs.descriptors[hook.program], hook.where)
+        os.close(group)
+        shutil.rmtree(pins)
+        cgroup.rmdir()
+        shutil.rmtree(folder)

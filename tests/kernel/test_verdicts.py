@@ -1,0 +1,136 @@
+"""Real sockets under the loaded programs: verdicts, errors and counters, over loopback in IPv4 and IPv6."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kernel.conftest import Kernel
+
+DENY_ALL = """
+[default]
+trusted-in = "deny"
+trusted-out = "deny"
+internet-in = "deny"
+internet-out = "deny"
+[predefined]
+enabled = false
+"""
+CONNECT = """
+import errno, socket
+try:
+    with socket.create_connection(({host!r}, {port}), timeout=3) as made:
+        made.sendall(b"ask"); print(made.recv(10).decode())
+except OSError as problem:
+    print(errno.errorcode.get(problem.errno, "timeout"))
+"""
+DATAGRAM = """
+import errno, socket
+made = socket.socket(socket.AF_INET6 if ":" in {host!r} else socket.AF_INET, socket.SOCK_DGRAM)
+made.settimeout(3)
+try:
+    {connect}
+    made.sendto(b"ask", ({host!r}, {port})) if not {connected} else made.send(b"ask")
+    print(made.recv(10).decode())
+except OSError as problem:
+    print(errno.errorcode.get(problem.errno, "timeout"))
+"""
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def echo(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
+    """A TCP and UDP server outside the cgroup that answers "answer", at one port of the address."""
+    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+    listener = socket.socket(family)
+    listener.bind((request.param, 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    datagrams = socket.socket(family, socket.SOCK_DGRAM)
+    datagrams.bind((request.param, port))
+    ended = threading.Event()
+    for one in (listener, datagrams):
+        one.settimeout(0.2)
+
+    def accept() -> None:
+        while not ended.is_set():
+            try:
+                made, _ = listener.accept()
+            except TimeoutError:
+                continue
+            with made:
+                made.recv(10)
+                made.sendall(b"answer")
+
+    def receive() -> None:
+        while not ended.is_set():
+            try:
+                _, peer = datagrams.recvfrom(10)
+            except TimeoutError:
+                continue
+            datagrams.sendto(b"answer", peer)
+
+    threads = [threading.Thread(target=accept), threading.Thread(target=receive)]
+    for thread in threads:
+        thread.start()
+    yield request.param, port
+    ended.set()
+    for thread in threads:
+        thread.join()
+    listener.close()
+    datagrams.close()
+
+
+def _policy(kernel: Kernel) -> str:
+    return f"""{DENY_ALL}
+[[application]]
+path = "{kernel.program("permitted")}"
+trusted-out = "permit"
+"""
+
+
+def test_a_permitted_program_connects_and_is_answered(kernel: Kernel, echo: tuple[str, int]) -> None:
+    """An application rule's trusted-out cell permits, replies are state, and the flow is counted once."""
+    kernel.apply(_policy(kernel))
+    rule = f"application/{kernel.program('permitted')}/trusted-out"
+    before = kernel.hits(rule)
+    assert kernel.run("permitted", CONNECT.format(host=echo[0], port=echo[1])) == "answer"
+    assert kernel.hits(rule) == before + 1
+
+
+def test_any_other_program_gets_eperm_from_connect(kernel: Kernel, echo: tuple[str, int]) -> None:
+    """Under a default of deny connect() itself fails with EPERM, credited to the default's cell."""
+    kernel.apply(_policy(kernel))
+    before = kernel.hits("default/trusted-out")
+    assert kernel.run("other", CONNECT.format(host=echo[0], port=echo[1])) == "EPERM"
+    assert kernel.hits("default/trusted-out") == before + 1
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_datagrams_follow_the_same_cells(kernel: Kernel, echo: tuple[str, int], connected: bool) -> None:
+    """UDP, connected or not: permitted ones are answered, denied ones get EPERM from the send."""
+    kernel.apply(_policy(kernel))
+    connect = f"made.connect(({echo[0]!r}, {echo[1]}))" if connected else "pass"
+    code = DATAGRAM.format(host=echo[0], port=echo[1], connect=connect, connected=connected)
+    assert kernel.run("permitted", code) == "answer"
+    assert kernel.run("other", code) == "EPERM"
+
+
+def test_a_packet_filter_rule_beats_an_application_rule(kernel: Kernel, echo: tuple[str, int]) -> None:
+    """Step 6 comes before step 8: the packet filter's deny decides for a program that its own rule permits."""
+    kernel.apply(
+        _policy(kernel)
+        + f"""
+[[packet-filter]]
+description = "closed"
+direction = "out"
+protocol = "tcp"
+remote = {{ port = {echo[1]} }}
+action = "deny"
+"""
+    )
+    before = kernel.hits("packet-filter/closed")
+    assert kernel.run("permitted", CONNECT.format(host=echo[0], port=echo[1])) == "EPERM"
+    assert kernel.hits("packet-filter/closed") == before + 1
