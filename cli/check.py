@@ -24,4 +24,6 @@ def check(file: Path) -> None:
         sys.exit(2)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"{file}: valid, {len(policy.packet_filter)} packet filter and {len(policy.applications)} application rules")
+    click.echo(
+        f"{file}: valid, {len(policy.packet_filter)} packet filter and {len(policy.applications)} application rules"
+    )

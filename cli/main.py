@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-
 from kpf_ebpf.cli.check import check
 
 

@@ -76,7 +76,9 @@ def _scope_vectors(matches: list[Match]) -> tuple[int, ...]:
     """Per scope two vectors: the rules that may match, and those that surely do."""
     parts: list[dict[int, int]] = []
     zone = {YES: Zone.TRUSTED, NO: Zone.INTERNET}
-    parts.append({0: _bits(matches, lambda m: "in" in m.directions), 1: _bits(matches, lambda m: "out" in m.directions)})
+    parts.append(
+        {0: _bits(matches, lambda m: "in" in m.directions), 1: _bits(matches, lambda m: "out" in m.directions)}
+    )
     parts.append({0: _bits(matches, lambda m: not m.home), 1: _bits(matches, lambda m: True)})
     parts.append({NO: _bits(matches, lambda m: not m.localhost), YES: _bits(matches, lambda m: True)})
     parts.append({value: _bits(matches, lambda m, z=z: m.remote_zone in (None, z)) for value, z in zone.items()})  # type: ignore[misc]
@@ -101,7 +103,9 @@ def _scope_vectors(matches: list[Match]) -> tuple[int, ...]:
     return tuple(vectors)
 
 
-def _port_field(matches: list[Match], ports: Callable[[Match], tuple[Range, ...] | None]) -> tuple[list[int], list[int]]:
+def _port_field(
+    matches: list[Match], ports: Callable[[Match], tuple[Range, ...] | None]
+) -> tuple[list[int], list[int]]:
     """(vectors by class, class of each port 0..65535); class 0 also serves packets whose ports cannot be read."""
     free = _bits(matches, lambda match: ports(match) is None)
     opens: dict[int, int] = {}
@@ -135,7 +139,13 @@ def _addresses(
         add(item.ranges, (EVERY_ADAPTER if item.adapter is None else 1 << slots[item.adapter]) << trusted_at)
     own = [(address, address) for adapter in resolved.adapters for address in adapter.addresses]
     directed = [(address, address) for adapter in resolved.adapters for address in adapter.broadcasts]
-    for ranges, flag in ((_MULTICAST, GROUP), (_BROADCAST, GROUP), (directed, GROUP), (own, OWN), (_LOOPBACK, LOOPBACK)):
+    for ranges, flag in (
+        (_MULTICAST, GROUP),
+        (_BROADCAST, GROUP),
+        (directed, GROUP),
+        (own, OWN),
+        (_LOOPBACK, LOOPBACK),
+    ):
         add(ranges, flag << flags_at)
     free_local = _bits(matches, lambda match: match.local is None)
     free_remote = _bits(matches, lambda match: match.remote is None)
@@ -271,7 +281,9 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
         prefixes=prefixes,
         ports=tuple(zip(local_ports, remote_ports, strict=True)),
         adapters={
-            adapter.index: AdapterSlot(slots.get(adapter.index, 0), _own_zone(resolved, adapter.addresses, adapter.index))
+            adapter.index: AdapterSlot(
+                slots.get(adapter.index, 0), _own_zone(resolved, adapter.addresses, adapter.index)
+            )
             for adapter in resolved.adapters
         },
         counters=_counters((*rules, STOP_ALL), counters or {}),

@@ -53,7 +53,10 @@ def update_many(fd: int, items: Iterable[tuple[bytes, bytes]]) -> None:
         return
     keys = b"".join(key for key, _ in pairs)
     values = b"".join(value for _, value in pairs)
-    key_block, value_block = ctypes.create_string_buffer(keys, len(keys)), ctypes.create_string_buffer(values, len(values))
+    key_block, value_block = (
+        ctypes.create_string_buffer(keys, len(keys)),
+        ctypes.create_string_buffer(values, len(values)),
+    )
     attributes = struct.pack("=QQQQIIQQ", 0, 0, _pointer(key_block), _pointer(value_block), len(pairs), fd, 0, 0)
     try:
         call(UPDATE_BATCH, attributes, key_block, value_block)
@@ -87,7 +90,9 @@ def keys_of(fd: int, size: int) -> Iterator[bytes]:
     while True:
         following = ctypes.create_string_buffer(size)
         try:
-            call(NEXT_KEY, struct.pack("=IxxxxQQ", fd, _pointer(key) if key else 0, _pointer(following)), key, following)
+            call(
+                NEXT_KEY, struct.pack("=IxxxxQQ", fd, _pointer(key) if key else 0, _pointer(following)), key, following
+            )
         except FileNotFoundError:
             return
         yield following.raw

@@ -103,7 +103,9 @@ def load(pins: Path) -> Programs:
     try:
         offsets = btf.offsets(btf.VMLINUX.read_bytes())
     except (OSError, btf.BtfError) as problem:
-        raise LoadError(f"kernel type information (BTF): {problem}; a kernel with CONFIG_DEBUG_INFO_BTF is needed") from problem
+        raise LoadError(
+            f"kernel type information (BTF): {problem}; a kernel with CONFIG_DEBUG_INFO_BTF is needed"
+        ) from problem
     folder = source_folder()
     os.environ["BCC_KERNEL_SOURCE"] = str(folder / "stub")
     try:
@@ -118,7 +120,7 @@ def load(pins: Path) -> Programs:
     failure = ""
     with _captured() as messages:
         try:
-            module = bcc.BPF(text=text, cflags=flags)
+            module = bcc.BPF(text=text.encode(), cflags=flags)
             descriptors = {
                 hook.program: module.load_func(
                     hook.program.encode(), hook.kind, attach_type=hook.where if isinstance(hook.where, int) else -1
@@ -149,7 +151,7 @@ def attach(programs: Programs, cgroup: int, before: dict[str, int]) -> None:
                 bpf.pin(program, fresh)
         except OSError as problem:
             raise LoadError(f"hook {hook.name}: {problem.strerror}; run `kpf-ebpf doctor`") from problem
-        os.rename(fresh, pin)
+        fresh.rename(pin)
 
 
 def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:

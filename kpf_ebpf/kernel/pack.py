@@ -71,7 +71,9 @@ def pack_image(image: MapImage) -> dict[str, Items]:
     header = struct.pack(
         "=QQ9I9I",
         image.policy.home,
-        sum(1 << number for rule_id, number in image.counters.items() if number < 64 and rule_id.startswith("internal/")),
+        sum(
+            1 << number for rule_id, number in image.counters.items() if number < 64 and rule_id.startswith("internal/")
+        ),
         image.positions,
         chunks,
         image.canary_end,
@@ -108,6 +110,7 @@ def pack_image(image: MapImage) -> dict[str, Items]:
         ],
         "ports": [(_U32(port), struct.pack("=II", *pair)) for port, pair in enumerate(image.ports)],
         "adapters": [
-            (_U32(index), struct.pack("=II", adapter.slot, adapter.own_zone)) for index, adapter in image.adapters.items()
+            (_U32(index), struct.pack("=II", adapter.slot, adapter.own_zone))
+            for index, adapter in image.adapters.items()
         ],
     }

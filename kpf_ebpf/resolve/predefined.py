@@ -36,7 +36,9 @@ def predefined_matches(name: str, broadcasts: tuple[int, ...]) -> tuple[Match, .
         "ping-out": (Match(directions=_OUT, protocols=icmp, icmp=_ECHO),),
         "other-icmp": (Match(protocols=icmp, icmp=frozenset(range(768)) - _ECHO - _ECHO_REPLY),),
         "dhcp": (
-            Match(protocols=udp, local_ports=_ports(68), remote_ports=_ports(67), remote=((V4_BASE, V4_BASE + 2**32 - 1),)),
+            Match(
+                protocols=udp, local_ports=_ports(68), remote_ports=_ports(67), remote=((V4_BASE, V4_BASE + 2**32 - 1),)
+            ),
             Match(protocols=udp, local_ports=_ports(546), remote_ports=_ports(547)),
         ),
         "dns": (Match(directions=_OUT, protocols=udp | tcp, remote_ports=_ports(53)),),

@@ -97,7 +97,9 @@ class _Resolver:
         for component, path in (("engine", named.engine), ("gui", named.gui), ("assist", named.assist)):
             for fact in self.programs(path) if path else ():
                 if not fact.root_owned:
-                    self.warnings.append(f"component {component}: {fact.path} is not only root's to write; unrecognised")
+                    self.warnings.append(
+                        f"component {component}: {fact.path} is not only root's to write; unrecognised"
+                    )
                     continue
                 index = self.application(fact)
                 self.applications[index] = replace(self.applications[index], component=component)
@@ -116,13 +118,13 @@ class _Resolver:
                 index = self.application(fact)
                 if self.applications[index].cells is not None:
                     if "*" not in rule.path:
-                        self.warnings.append(f"{rule.where}: application {rule.path}: the file has a rule; first counts")
+                        self.warnings.append(
+                            f"{rule.where}: application {rule.path}: the file has a rule; first counts"
+                        )
                     continue
                 self.applications[index] = replace(self.applications[index], cells=self.cells(rule, fact.path))
 
-    def cells(
-        self, rule: ApplicationRule, path: str
-    ) -> tuple[ResolvedRule, ResolvedRule, ResolvedRule, ResolvedRule]:
+    def cells(self, rule: ApplicationRule, path: str) -> tuple[ResolvedRule, ResolvedRule, ResolvedRule, ResolvedRule]:
         given = {
             "trusted-in": rule.cells.trusted_in,
             "trusted-out": rule.cells.trusted_out,
@@ -299,7 +301,13 @@ class _Resolver:
             for remote, remote_zone in self._side(rule.remote.address)
         )
         return ResolvedRule(
-            f"packet-filter/{rule.description}", "packet-filter", rule.description, rule.action, matches, rule.log, rule.alert
+            f"packet-filter/{rule.description}",
+            "packet-filter",
+            rule.description,
+            rule.action,
+            matches,
+            rule.log,
+            rule.alert,
         )
 
     def predefined(self) -> list[ResolvedRule]:
@@ -315,7 +323,12 @@ class _Resolver:
                 matches = tuple(replace(match, remote_zone=zone) for match in predefined_matches(name, broadcasts))
                 made.append(
                     ResolvedRule(
-                        f"predefined/{name}/{zone.value}", "predefined", f"{name} ({zone.value})", action, matches, chosen.log
+                        f"predefined/{name}/{zone.value}",
+                        "predefined",
+                        f"{name} ({zone.value})",
+                        action,
+                        matches,
+                        chosen.log,
                     )
                 )
         return made

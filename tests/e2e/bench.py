@@ -5,15 +5,16 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import select
 import shutil
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from .child import Child, Result
 
 HERE = Path(__file__).parent
 COMMAND = HERE.parents[1] / ".venv/bin/kpf-ebpf"
@@ -54,72 +55,6 @@ def cgroup_mount() -> Path:
         if kind == "cgroup2":
             return Path(where)
     raise RuntimeError("no cgroup2 mount")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One line of sender.py."""
-
-    ok: bool
-    errno: str | None
-    data: Any
-
-
-class Child:
-    """A running sender: its lines are read one by one, it is told what to do by ``say``."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        self.pending = b""
-
-    def line(self, deadline: float = 8) -> Result:
-        """Return the next result."""
-        assert self.process.stdout is not None
-        until = time.monotonic() + deadline
-        while b"\n" not in self.pending:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))
-            part = os.read(self.process.stdout.fileno(), 65536) if ready else b""
-            if not part:
-                raise AssertionError(f"the sender says nothing more: {self.complaint() if ready else 'too late'}")
-            self.pending += part
-        line, _, self.pending = self.pending.partition(b"\n")
-        return Result(**json.loads(line))
-
-    def event(self, name: str, deadline: float = 8) -> Result:
-        """Return the next result, which must be this event."""
-        found = self.line(deadline)
-        assert found.ok and found.data["event"] == name, found
-        return found
-
-    def quiet(self, seconds: float = 1) -> bool:
-        """Return whether nothing more is said within the time."""
-        assert self.process.stdout is not None
-        return b"\n" not in self.pending and not select.select([self.process.stdout], [], [], seconds)[0]
-
-    def say(self, text: str) -> Result:
-        """Give a command and return its result."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(text.encode() + b"\n")
-        self.process.stdin.flush()
-        return self.line()
-
-    def complaint(self) -> str:
-        """Return what it wrote to standard error, once it ended."""
-        self.process.wait(5)
-        assert self.process.stderr is not None
-        return self.process.stderr.read().decode()
-
-    def stop(self) -> None:
-        """End this one process."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None and not stream.closed:
-                try:
-                    stream.close()
-                except BrokenPipeError:
-                    continue
 
 
 class Bench:
@@ -173,6 +108,7 @@ class Bench:
             safely(child.stop)
         if self.used:
             safely(lambda: self.kpf("down", "--force", check=True))
+        self.end_engines()
         for name in self.namespaces.values():
             safely(lambda name=name: system("ip", "netns", "del", name))  # type: ignore[misc]
         for folder in (self.programs, *self.leavings()):
@@ -182,7 +118,17 @@ class Bench:
 
     def leavings(self) -> list[Path]:
         """Return the instance's own folders, which only the state of a stopped instance may keep."""
-        return [Path(base) / "kpf-ebpf" / self.instance for base in ("/run", "/var/lib", "/var/log")]
+        return [Path(base) / "kpf-ebpf" / self.instance for base in ("/run", "/var/lib", "/var/log", "/sys/fs/bpf")]
+
+    def end_engines(self) -> None:
+        """Kill an Engine of this bench that outlived ``down``: it is still in the bench's network namespace."""
+        namespace = Path("/run/netns", self.namespaces["client"])
+        for pid in self.engines:
+            try:
+                if Path(f"/proc/{pid}/ns/net").stat().st_ino == namespace.stat().st_ino:
+                    os.kill(pid, signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
 
     def cgroup_gone(self) -> bool:
         """Remove the cgroup; false while its last processes are still leaving."""
@@ -211,7 +157,7 @@ class Bench:
         user: int | None = None,
     ) -> Child:
         """Start a sender in the namespace, and by default in the cgroup, before it becomes the program."""
-        with open(f"/run/netns/{self.namespaces[netns]}", "rb") as namespace:
+        with Path(f"/run/netns/{self.namespaces[netns]}").open("rb") as namespace:
 
             def enter() -> None:
                 if cgroup:
@@ -232,7 +178,7 @@ class Bench:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     cwd="/",
-                    preexec_fn=enter,  # noqa: PLW1509
+                    preexec_fn=enter,
                 )
             )
         self.children.append(child)
@@ -292,6 +238,7 @@ class Bench:
             self.write_policy(policy)
         done = self.kpf("up", "--policy", str(self.policy), "--cgroup", self.cgroup_name, "--yes", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
+        self.status()
 
     def reload(self, policy: str) -> None:
         """Swap the policy for this one."""
@@ -304,7 +251,16 @@ class Bench:
         done = self.kpf("status", "--json")
         assert done.stdout, done.stderr
         found: dict[str, Any] = json.loads(done.stdout)
+        if found.get("engine"):
+            self.engines.add(int(found["engine"]))
         return found
+
+    def kill_engine(self) -> int:
+        """Kill the Engine without a warning and return its pid, once it is gone."""
+        pid = int(self.status()["engine"])
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: self.status()["engine"] is None)
+        return pid
 
     def hits(self, rule_id: str) -> int:
         """Return how many flows the rule judged."""

@@ -49,7 +49,7 @@ class Kernel:
     def apply(self, policy: str) -> None:
         """Enforces a policy given as TOML text."""
         parsed, _ = parse(policy.encode(), "test.toml", lambda path: b"", Path("/"))
-        facts = gather(parsed, self.programs.identify, resolve_names=False, netns_cookie=_cookie())
+        facts = gather(parsed, self.programs.identify, resolve_names=False, netns_cookie=home_cookie())
         image = compile_image(resolve(parsed, facts), self.counters)
         apply(self.programs.pins, image)
         self.counters = dict(image.counters)
@@ -74,13 +74,14 @@ class Kernel:
             capture_output=True,
             text=True,
             timeout=20,
-            preexec_fn=enter,  # noqa: PLW1509
+            preexec_fn=enter,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
 
-def _cookie() -> int:
+def home_cookie() -> int:
+    """The cookie of this network namespace."""
     import socket
 
     with socket.socket() as probe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,10 +72,10 @@ def test_another_size_is_refused(size: int) -> None:
         ("icmp", 768),
     ],
 )
-def test_impossible_values_are_refused(field: str, value: int) -> None:
+def test_impossible_values_are_refused(field: str, value: Any) -> None:
     """A value outside its enum is a ValueError."""
     with pytest.raises(ValueError, match=r"impossible|is not a valid"):
-        decode(bytes(an_event(**{field: value})))
+        decode(bytes(an_event(**dict[str, Any]({field: value}))))
 
 
 @given(st.binary(min_size=SIZE, max_size=SIZE))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.events import files
 from kpf_ebpf.events.files import LogFile
 from kpf_ebpf.events.render import json_line
 from tests.unit.events.factories import RECORD
@@ -157,7 +156,7 @@ def test_a_full_disk_is_counted_and_leaves_no_half_line(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as patched:
-        patched.setattr(files.os, "write", write)
+        patched.setattr(os, "write", write)
         assert log.append(RECORD).line == 2
     assert log.lost == 1
     fill(log, 1)

@@ -15,7 +15,7 @@ from tests.unit.events.factories import RECORD, a_record
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 NOT_UTF8 = st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
-FILE_NAMES = st.text(st.characters(exclude_categories=("Cs",)) | NOT_UTF8)
+FILE_NAMES = st.text(st.characters(exclude_categories=["Cs"]) | NOT_UTF8)
 """What Python makes of file names: any characters, and surrogates for bytes that are not UTF-8."""
 KEYS = [
     "line",

@@ -1,0 +1,94 @@
+"""The kernel's classifier against its twin: the same image, thousands of random flows, one verdict each."""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+
+from kpf_ebpf.evaluate.evaluator import Flow, evaluate
+from kpf_ebpf.facts.gather import gather
+from kpf_ebpf.image.compile import compile_image
+from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.apply import apply, read_active
+from kpf_ebpf.policy.model import V4_BASE
+from kpf_ebpf.policy.parse import parse
+from pathlib import Path
+from kpf_ebpf.resolve.resolve import resolve
+from tests.kernel.conftest import Kernel, home_cookie
+
+HOSTS = [V4_BASE + (192 << 24) + (2 << 8) + number for number in range(8)]
+HOSTS += [(0x20010DB8 << 96) + number for number in range(4)] + [V4_BASE + (127 << 24) + 1, 1, V4_BASE + (224 << 24) + 1]
+PORTS = [22, 53, 67, 68, 80, 443, 500, 1000, 1001, 44334, 44501, 50000]
+
+
+def _policy(chance: random.Random) -> str:
+    text = '[[trusted]]\ndescription = "lan"\naddress = "192.0.2.0/30"\n'
+    for number in range(600):
+        protocol = chance.choice(["tcp", "udp", "any", "icmp", '47'])
+        text += f'[[packet-filter]]\ndescription = "rule {number}"\naction = "{chance.choice(["permit", "deny"])}"\n'
+        text += f'direction = "{chance.choice(["in", "out", "both"])}"\n'
+        text += f"protocol = {protocol}\n" if protocol.isdigit() else f'protocol = "{protocol}"\n'
+        port = f', port = {chance.choice(PORTS)}' if protocol in ("tcp", "udp") else ""
+        address = chance.choice(["192.0.2.1", "192.0.2.4/31", "192.0.2.2-192.0.2.5", "@trusted"])
+        text += f'remote = {{ address = "{address}"{port} }}\n'
+    return text
+
+
+def _flow(chance: random.Random, home: int) -> Flow:
+    protocol = chance.choice([6, 6, 17, 17, 1, 58, 47])
+    with_ports = protocol in (6, 17)
+    return Flow(
+        direction=chance.choice(["in", "out"]),
+        protocol=protocol,
+        local=chance.choice(HOSTS),
+        remote=chance.choice(HOSTS),
+        local_port=chance.choice(PORTS) if with_ports else None,
+        remote_port=chance.choice(PORTS) if with_ports else None,
+        icmp=chance.choice([0, 3, 8]) + (256 if protocol == 58 else 0) if protocol in (1, 58) else 0,
+        ifindex=chance.choice([1, 2, 3]),
+        netns_cookie=chance.choice([home, home + 1]),
+        uid=chance.choice([0, 1000]),
+        component=chance.choice([0, 0, 0, 1, 2, 3, 4]),
+    )
+
+
+def _packed(flow: Flow, active: int) -> bytes:
+    probe = abi.Probe(active=active)
+    for name in ("local", "remote"):
+        words = struct.unpack("=4I", getattr(flow, name).to_bytes(16, "big"))
+        for index, word in enumerate(words):
+            getattr(probe.flow, name)[index] = word
+    for name in ("protocol", "icmp", "ifindex", "netns_cookie", "uid", "component"):
+        setattr(probe.flow, name, getattr(flow, name))
+    probe.flow.direction = int(flow.direction == "out")
+    probe.flow.known = 7
+    if flow.local_port is not None and flow.remote_port is not None:
+        probe.flow.local_port, probe.flow.remote_port, probe.flow.known = flow.local_port, flow.remote_port, 15
+    return bytes(probe)
+
+
+def test_the_kernel_and_its_twin_agree_on_every_flow(kernel: Kernel) -> None:
+    """3,000 random flows over a policy of 600 random rules: the rule that decides is the same in both."""
+    chance = random.Random(7)
+    policy, _ = parse(_policy(chance).encode(), "random.toml", lambda path: b"", Path("/"))
+    facts = gather(policy, kernel.programs.identify, resolve_names=False, netns_cookie=home_cookie())
+    image = compile_image(resolve(policy, facts), kernel.counters)
+    kernel.counters = dict(image.counters)
+    generation = apply(kernel.programs.pins, image)
+    active = generation << 8 | (read_active(kernel.programs.pins)[2] + 1)
+    names = {number: rule for rule, number in image.counters.items()}
+    fd = bpf.open_pinned(kernel.programs.pins / "probes")
+    decided = set()
+    try:
+        for _ in range(3000):
+            flow = _flow(chance, image.policy.home)
+            bpf.update(fd, bytes(4), _packed(flow, active))
+            bpf.run(kernel.programs.descriptors["kpf_probe"], 0, 0)
+            answer = abi.Probe.from_buffer_copy(bpf.lookup(fd, bytes(4), len(bytes(abi.Probe()))) or b"")
+            assert answer.ok == 1
+            assert names[answer.rule.counter] == evaluate(image, flow).id, flow
+            decided.add(names[answer.rule.counter])
+    finally:
+        os.close(fd)
+    assert len(decided) > 50
