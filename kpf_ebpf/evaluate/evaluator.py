@@ -60,7 +60,9 @@ def _application(image: MapImage, flow: Flow) -> tuple[ApplicationEntry, bool]:
             flow.application.generation,
         ):
             modified = key != flow.application
-            return (ApplicationEntry(other.application_class, 0, entry.modified, other.cells) if modified else entry), modified
+            return (
+                ApplicationEntry(other.application_class, 0, entry.modified, other.cells) if modified else entry
+            ), modified
     return other, False
 
 

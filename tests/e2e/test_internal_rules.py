@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .bench import CLIENT, DENY_ALL, SERVER, SERVER6, Bench
+from .bench import CLIENT, SERVER, SERVER6, Bench
 from .components import firewall, password
 
 BOTH = pytest.mark.parametrize("remote", [SERVER, SERVER6])
