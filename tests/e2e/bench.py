@@ -144,6 +144,7 @@ class Bench:
         """Return an application of its own: a copy of the interpreter under this name."""
         path = self.programs / name
         if not path.exists():
+            path.parent.mkdir(mode=0o755, exist_ok=True)
             shutil.copyfile(INTERPRETER, path)
             path.chmod(0o755)
         return str(path)

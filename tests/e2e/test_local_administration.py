@@ -102,7 +102,7 @@ def test_any_application_reports_pop_ups_to_the_engine(bench: Bench, component: 
 def test_pop_up_reports_reach_the_engine_only(bench: Bench) -> None:
     """Mirror halves: the receiver's half is permitted only if it is the Engine; else the port is guarded."""
     parts = firewall(bench)
-    bench.serve(parts["gui"], "tcp-echo", "127.0.0.1", 44501)
+    bench.serve(parts["assist"], "tcp-echo", "127.0.0.1", 44501)
     assert not bench.run(parts["other"], "tcp-connect", "127.0.0.1", 44501).ok
     bench.expect_hits("internal/popup-log")
     bench.expect_hits("guard/44501")
