@@ -16,23 +16,19 @@ RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil p
 TEST_PACKAGES := curl ncat bind9-dnsutils dnsmasq-base iputils-ping iproute2
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
-SCRIPTS := $(wildcard scripts/demo)
 
-.PHONY: install test demo lint clean root runtime-packages test-packages bpffs checks FORCE
+.PHONY: install test lint clean root runtime-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
 
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
 	$(PYTHON) -P -m pytest
 
-demo: install
-	$(PYTHON) -I scripts/demo
-
 lint: checks
 
 checks: $(VENV)/installed $(VENV)/dev
-	$(PYTHON) -m ruff check . $(SCRIPTS)
-	$(PYTHON) -m ruff format --check . $(SCRIPTS)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
 	cd $(VENV) && bin/python -P -m mypy --config-file ../pyproject.toml --cache-dir ../.mypy_cache -p kpf_ebpf
 
 clean:

@@ -204,6 +204,9 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
     steps = [rule.origin for rule in rules]
     guard_end = sum(origin in ("canary", "internal", "guard") for origin in steps)
 
+    if guard_end > 64:
+        raise TooManyRules(f"{guard_end} alternatives of internal and guard rules, expected at most 64")
+
     cell_positions: dict[str, int] = {}
 
     def position_of(rule: ResolvedRule) -> int:

@@ -112,8 +112,9 @@ class Bench:
         for name in self.namespaces.values():
             safely(lambda name=name: system("ip", "netns", "del", name))  # type: ignore[misc]
         for folder in (self.programs, *self.leavings()):
-            safely(lambda folder=folder: folder.exists() and shutil.rmtree(folder))  # type: ignore[misc]
-        safely(lambda: eventually(self.cgroup_gone) or problems.append(f"{self.cgroup} is still busy"))
+            safely(lambda folder=folder: shutil.rmtree(folder) if folder.exists() else None)  # type: ignore[misc]
+        if not eventually(self.cgroup_gone):
+            problems.append(f"{self.cgroup} is still busy")
         assert not problems, problems
 
     def leavings(self) -> list[Path]:

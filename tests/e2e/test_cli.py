@@ -10,14 +10,43 @@ import pytest
 from .bench import CLIENT, DENY_ALL, SERVER, Bench, cgroup_mount, eventually
 
 NO_ROOT_CGROUP = Path("/etc/kpf-ebpf/no-root-cgroup")
-LOG_KEYS = (
-    "line count date rule id origin application pid user direction local remote protocol action hook alert".split()
-)
-RULE_KEYS = "id origin description action hits packets bytes".split()
-STATUS_KEYS = (
-    "enforcing engine instance cgroup generation policy hooks rules applications names maps events canary stop-all "
-    "pending-confirm warnings"
-).split()
+LOG_KEYS = [
+    "line",
+    "count",
+    "date",
+    "rule",
+    "id",
+    "origin",
+    "application",
+    "pid",
+    "user",
+    "direction",
+    "local",
+    "remote",
+    "protocol",
+    "action",
+    "hook",
+    "alert",
+]
+RULE_KEYS = ["id", "origin", "description", "action", "hits", "packets", "bytes"]
+STATUS_KEYS = [
+    "enforcing",
+    "engine",
+    "instance",
+    "cgroup",
+    "generation",
+    "policy",
+    "hooks",
+    "rules",
+    "applications",
+    "names",
+    "maps",
+    "events",
+    "canary",
+    "stop-all",
+    "pending-confirm",
+    "warnings",
+]
 TEN_MISTAKES = """\
 [preferences]
 popup-port = 70000

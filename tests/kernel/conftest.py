@@ -62,6 +62,20 @@ class Kernel:
         finally:
             os.close(fd)
 
+    def start(self, name: str, code: str) -> subprocess.Popen[str]:
+        """Starts Python code as the named program, inside the cgroup from its first instruction."""
+
+        def enter() -> None:
+            (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+        return subprocess.Popen(
+            [self.program(name), "-I", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=enter,
+        )
+
     def run(self, name: str, code: str) -> str:
         """Runs Python code as the named program, inside the cgroup from its first instruction; its output."""
 

@@ -134,3 +134,40 @@ action = "deny"
     before = kernel.hits("packet-filter/closed")
     assert kernel.run("permitted", CONNECT.format(host=echo[0], port=echo[1])) == "EPERM"
     assert kernel.hits("packet-filter/closed") == before + 1
+
+
+LISTEN = """
+import socket
+family = socket.AF_INET6 if ":" in {host!r} else socket.AF_INET
+with socket.socket(family) as listener:
+    listener.bind(({host!r}, 0)); listener.listen(); listener.settimeout(4)
+    print(listener.getsockname()[1], flush=True)
+    try:
+        made, _ = listener.accept()
+        with made:
+            made.recv(10); made.sendall(b"answer")
+    except TimeoutError:
+        pass
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("name", ["permitted", "other"])
+def test_a_listener_is_reached_only_where_its_in_cell_permits(kernel: Kernel, host: str, name: str) -> None:
+    """A flow is "in" at its listener's end: the owner's trusted-in cell decides, once per flow."""
+    kernel.apply(f'{DENY_ALL}\n[[application]]\npath = "{kernel.program("permitted")}"\ntrusted-in = "permit"\n')
+    rule = f"application/{kernel.program('permitted')}/trusted-in" if name == "permitted" else "default/trusted-in"
+    before = kernel.hits(rule)
+    with kernel.start(name, LISTEN.format(host=host)) as listener:
+        assert listener.stdout is not None
+        port = int(listener.stdout.readline())
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as client:
+            client.settimeout(2)
+            try:
+                client.connect((host, port))
+                client.sendall(b"ask")
+                answer = client.recv(10)
+            except TimeoutError:
+                answer = b"timed out"
+    assert answer == (b"answer" if name == "permitted" else b"timed out")
+    assert kernel.hits(rule) == before + 1
