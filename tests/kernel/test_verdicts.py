@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kpf_ebpf.kernel.apply import read_active, write_active
 from tests.kernel.conftest import Kernel
 
 DENY_ALL = """
@@ -171,3 +172,45 @@ def test_a_listener_is_reached_only_where_its_in_cell_permits(kernel: Kernel, ho
                 answer = b"timed out"
     assert answer == (b"answer" if name == "permitted" else b"timed out")
     assert kernel.hits(rule) == before + 1
+
+
+def test_stop_all_outranks_every_rule(kernel: Kernel, echo: tuple[str, int]) -> None:
+    """Step 1 comes before all rules: a permitted program is denied, and permitted again once the switch is off."""
+    kernel.apply(_policy(kernel))
+    code = CONNECT.format(host=echo[0], port=echo[1])
+    generation, _, slot = read_active(kernel.programs.pins)
+    write_active(kernel.programs.pins, generation + 1, True, slot)
+    try:
+        before = kernel.hits("stop-all")
+        assert kernel.run("permitted", code) == "EPERM"
+        assert kernel.hits("stop-all") == before + 1
+    finally:
+        write_active(kernel.programs.pins, generation + 2, False, slot)
+    assert kernel.run("permitted", code) == "answer"
+
+
+def test_an_unsolicited_datagram_is_not_a_reply(kernel: Kernel, echo: tuple[str, int]) -> None:
+    """UDP state is per (socket, remote point): an answer from another port than the one asked matches nothing."""
+    kernel.apply(_policy(kernel))
+    before = kernel.hits("default/trusted-in")
+    code = f"""
+import socket
+family = socket.AF_INET6 if ":" in {echo[0]!r} else socket.AF_INET
+made = socket.socket(family, socket.SOCK_DGRAM)
+made.bind(({echo[0]!r}, 0)); made.settimeout(2)
+print(made.getsockname()[1], flush=True)
+made.sendto(b"ask", ({echo[0]!r}, {echo[1]}))
+try:
+    print(made.recv(10).decode(), flush=True)
+    print(made.recv(10).decode(), flush=True)
+except TimeoutError:
+    print("timed out")
+"""
+    with kernel.start("permitted", code) as asker:
+        assert asker.stdout is not None
+        port = int(asker.stdout.readline())
+        assert asker.stdout.readline() == "answer\n"
+        with socket.socket(socket.AF_INET6 if ":" in echo[0] else socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            stranger.sendto(b"unsolicited", (echo[0], port))
+        assert asker.stdout.readline() == "timed out\n"
+    assert kernel.hits("default/trusted-in") == before + 1
