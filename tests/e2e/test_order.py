@@ -28,7 +28,7 @@ def stop_all(bench: Bench, switch: str) -> None:
 
 
 def test_stop_all_beats_state(bench: Bench) -> None:
-    """Step 1 before 2: stop-all cuts a live connection, and it lives on once the switch is off in time."""
+    """Step 1 before 2: stop-all cuts a live connection, and new ones pass once it is off."""
     path = bench.program("good")
     bench.up(policy=DENY_ALL + application(path, "permit"))
     bench.peer("tcp-echo", SERVER, 7000)
