@@ -8,13 +8,12 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from .child import Child, Result
+from .tools import cgroup_mount, eventually, system
 
 HERE = Path(__file__).parent
 COMMAND = HERE.parents[1] / ".venv/bin/kpf-ebpf"
@@ -37,24 +36,6 @@ internet-out = "deny"
 log = true
 """
 """Nothing passes but the internal rules."""
-
-
-def eventually(condition: Callable[[], Any], deadline: float = 10) -> Any:
-    """Return the first true value of the condition; its last false one after the deadline."""
-    until = time.monotonic() + deadline
-    pause = threading.Event()
-    while not (found := condition()) and time.monotonic() < until:
-        pause.wait(0.1)
-    return found
-
-
-def cgroup_mount() -> Path:
-    """Return where the cgroup v2 hierarchy is."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(where)
-    raise RuntimeError("no cgroup2 mount")
 
 
 class Bench:
@@ -234,6 +215,11 @@ class Bench:
             check=check,
         )
 
+    def check(self, text: str) -> subprocess.CompletedProcess[str]:
+        """Run ``check`` on a policy file of this text."""
+        command = [str(COMMAND), "check", str(self.write_policy(text))]
+        return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
     def up(self, *arguments: str, policy: str | None = None) -> None:
         """Enforce the policy on the cgroup."""
         if policy is not None:
@@ -290,10 +276,3 @@ class Bench:
         record: dict[str, Any] | None = eventually(found)
         assert record is not None, f"no log record has {wanted}; the log is {self.log()}"
         return record
-
-
-def system(*command: str) -> None:
-    """Run a command of the system; its complaint is the failure."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise subprocess.SubprocessError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .bench import CLIENT, DENY_ALL, SERVER, Bench, cgroup_mount, eventually
+from .bench import CLIENT, DENY_ALL, SERVER, Bench
+from .tools import cgroup_mount, eventually
 
 NO_ROOT_CGROUP = Path("/etc/kpf-ebpf/no-root-cgroup")
 LOG_KEYS = [
@@ -28,6 +29,7 @@ LOG_KEYS = [
     "hook",
     "alert",
 ]
+COMMANDS = "check up confirm reload status explain rules log accept stop-all password doctor down"
 RULE_KEYS = ["id", "origin", "description", "action", "hits", "packets", "bytes"]
 STATUS_KEYS = [
     "enforcing",
@@ -90,17 +92,16 @@ def good(bench: Bench) -> str:
 
 def test_check_tells_every_mistake_at_once(bench: Bench) -> None:
     """check: every error at once with file, line, key, reason; exit status 2."""
-    path = bench.write_policy(TEN_MISTAKES)
-    done = bench.kpf("check", str(path))
+    done = bench.check(TEN_MISTAKES)
     assert done.returncode == 2, done
     text = done.stdout + done.stderr
     for line in MISTAKEN_LINES:
-        assert f"{path}:{line}:" in text or f"{path}:{line} " in text, (line, text)
+        assert f"{bench.policy}:{line}:" in text, (line, text)
 
 
 def test_check_takes_a_good_policy(bench: Bench) -> None:
     """check: exit status 0."""
-    assert bench.kpf("check", str(bench.write_policy(good(bench)))).returncode == 0
+    assert bench.check(good(bench)).returncode == 0
 
 
 def test_up_with_a_bad_policy_changes_nothing(bench: Bench) -> None:
@@ -252,6 +253,13 @@ def test_log_has_the_keys_of_the_contract(bench: Bench) -> None:
     assert set(LOG_KEYS) <= set(record), set(LOG_KEYS) - set(record)
     assert record["action"] == "deny" and record["direction"] == "out" and record["protocol"] == "tcp"
     assert record["remote"] == f"{SERVER}:7000" and record["origin"] == "default" and record["count"] >= 1
+
+
+@pytest.mark.parametrize("command", COMMANDS.split())
+def test_every_command_takes_an_instance(bench: Bench, command: str) -> None:
+    """The contract: kpf-ebpf COMMAND [--instance NAME], for every command."""
+    done = bench.kpf(command, "--help")
+    assert done.returncode == 0 and "--instance" in done.stdout, done
 
 
 def test_usage_mistakes_are_exit_status_2(bench: Bench) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .bench import CLIENT, DENY_ALL, SERVER, Bench, eventually
+from .bench import CLIENT, DENY_ALL, SERVER, Bench
 from .components import firewall
 from .components import policy as components
+from .tools import eventually
 
 
 def application(path: str, action: str) -> str:

@@ -1,0 +1,35 @@
+"""Small helpers of the bench: waiting, the cgroup mount, commands of the system."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def eventually(condition: Callable[[], Any], deadline: float = 10) -> Any:
+    """Return the first true value of the condition; its last false one after the deadline."""
+    until = time.monotonic() + deadline
+    pause = threading.Event()
+    while not (found := condition()) and time.monotonic() < until:
+        pause.wait(0.1)
+    return found
+
+
+def cgroup_mount() -> Path:
+    """Return where the cgroup v2 hierarchy is."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(where)
+    raise RuntimeError("no cgroup2 mount")
+
+
+def system(*command: str) -> None:
+    """Run a command of the system; its complaint is the failure."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise subprocess.SubprocessError(f"{' '.join(command)}: {done.stderr.strip()}")
