@@ -17,7 +17,7 @@ int kpf_identify(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-/* args[0]: index of the first flow in `probes`, args[1]: 1 asks the early question too. */
+/* args[0]: index of a flow in `probes`, which gets the verdict. */
 int kpf_probe(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 index = ctx->args[0];
@@ -34,6 +34,7 @@ int kpf_probe(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
+/* The same, asking what an early hook would say. */
 int kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 index = ctx->args[0];

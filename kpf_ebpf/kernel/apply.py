@@ -7,24 +7,8 @@ import struct
 from pathlib import Path
 
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel import bpf
+from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.pack import pack_image
-
-SLOTS = 3
-_ARRAY, _HASH, _TRIE = 2, 1, 11
-INNER = {
-    "images": (_ARRAY, 4, 8 * 2 + 4 * 18 + 8 + 8 * 32, bpf.INNER_MAP),
-    "summaries": (_ARRAY, 4, 8, bpf.INNER_MAP),
-    "vectors": (_ARRAY, 4, 32, bpf.INNER_MAP),
-    "rules": (_ARRAY, 4, 8, bpf.INNER_MAP),
-    "applications": (_HASH, 16, 48, bpf.NO_PREALLOC),
-    "users": (_HASH, 4, 4, bpf.NO_PREALLOC),
-    "cgroups": (_HASH, 8, 4, bpf.NO_PREALLOC),
-    "addresses": (_TRIE, 20, 24, bpf.NO_PREALLOC),
-    "ports": (_ARRAY, 4, 8, bpf.INNER_MAP),
-    "adapters": (_HASH, 4, 8, bpf.NO_PREALLOC),
-}
-"""Kind, key size, value size and flags of each slotted map's inner maps."""
 
 
 def read_active(pins: Path) -> tuple[int, bool, int]:
@@ -34,14 +18,15 @@ def read_active(pins: Path) -> tuple[int, bool, int]:
         (word,) = struct.unpack("=Q", bpf.lookup(fd, bytes(4), 8) or bytes(8))
     finally:
         os.close(fd)
-    return word >> 8, bool(word >> 4 & 1), (word & 15) - 1
+    slot = abi.active_slot(word)
+    return word >> 8, abi.active_stop_all(word), -1 if slot is None else slot
 
 
 def write_active(pins: Path, generation: int, stop_all: bool, slot: int) -> None:
     """One write: every verdict remembered under another word is stale from here on."""
     fd = bpf.open_pinned(pins / "active")
     try:
-        bpf.update(fd, bytes(4), struct.pack("=Q", generation << 8 | stop_all << 4 | (slot + 1)))
+        bpf.update(fd, bytes(4), struct.pack("=Q", abi.active_word(generation, stop_all, slot)))
     finally:
         os.close(fd)
 
@@ -49,8 +34,8 @@ def write_active(pins: Path, generation: int, stop_all: bool, slot: int) -> None
 def fill_slot(pins: Path, image: MapImage, slot: int) -> None:
     """Makes the ten inner maps of a slot that no program reads. An error leaves the active slot as it was."""
     for name, items in pack_image(image).items():
-        kind, key, value, flags = INNER[name]
-        inner = bpf.create_map(kind, key, value, len(items), flags)
+        spec = abi.INNER_MAPS[name]
+        inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, len(items), spec.flags)
         try:
             bpf.update_many(inner, items)
             outer = bpf.open_pinned(pins / name)
@@ -63,9 +48,9 @@ def fill_slot(pins: Path, image: MapImage, slot: int) -> None:
 
 
 def apply(pins: Path, image: MapImage) -> int:
-    """Makes the image the active one; returns its generation. Counters of ids that went away are zeroed by reuse."""
+    """Makes the image the active one; returns its generation. A counter keeps its count when another rule gets it."""
     generation, stop_all, slot = read_active(pins)
-    free = (slot + 1) % SLOTS
+    free = (slot + 1) % abi.SLOTS
     fill_slot(pins, image, free)
     write_active(pins, generation + 1, stop_all, free)
     return generation + 1

@@ -14,21 +14,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY = 0, 1, 2, 3, 4
 OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 6, 7, 8, 9, 10
 PROG_BY_ID, MAP_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 13, 14, 15, 16, 17, 26
-NO_PREALLOC, INNER_MAP = 1, 1 << 12
 ALLOW_MULTI, REPLACE = 2, 4
-NOEXIST = 1
 
 
-def call(command: int, attributes: bytes, *buffers: object) -> int:
-    """bpf(command, attributes). ``buffers`` are what the attributes point to, kept alive meanwhile."""
+def _exchange(command: int, attributes: bytes) -> tuple[int, bytes]:
+    """bpf(command, attributes): what it returned, and the attributes as the kernel left them."""
     block = ctypes.create_string_buffer(attributes.ljust(128, b"\0"), 128)
     result = _libc.syscall(_SYSCALL, command, block, 128)
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
-    call.last = block.raw  # type: ignore[attr-defined]
-    del buffers
-    return int(result)
+    return int(result), block.raw
+
+
+def call(command: int, attributes: bytes) -> int:
+    """bpf(command, attributes); the caller keeps alive what the attributes point to."""
+    return _exchange(command, attributes)[0]
 
 
 def _pointer(data: ctypes.Array[ctypes.c_char]) -> int:
@@ -43,7 +44,7 @@ def create_map(kind: int, key: int, value: int, entries: int, flags: int) -> int
 def update(fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
     """Sets one element."""
     keys, values = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(value, len(value))
-    call(UPDATE, struct.pack("=IxxxxQQQ", fd, _pointer(keys), _pointer(values), flags), keys, values)
+    call(UPDATE, struct.pack("=IxxxxQQQ", fd, _pointer(keys), _pointer(values), flags))
 
 
 def update_many(fd: int, items: Iterable[tuple[bytes, bytes]]) -> None:
@@ -59,7 +60,7 @@ def update_many(fd: int, items: Iterable[tuple[bytes, bytes]]) -> None:
     )
     attributes = struct.pack("=QQQQIIQQ", 0, 0, _pointer(key_block), _pointer(value_block), len(pairs), fd, 0, 0)
     try:
-        call(UPDATE_BATCH, attributes, key_block, value_block)
+        call(UPDATE_BATCH, attributes)
     except OSError:
         for key, value in pairs:
             update(fd, key, value)
@@ -69,7 +70,7 @@ def lookup(fd: int, key: bytes, size: int) -> bytes | None:
     """One element's value, or None. ``size`` is that of the value as user space sees it."""
     keys, value = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(size)
     try:
-        call(LOOKUP, struct.pack("=IxxxxQQQ", fd, _pointer(keys), _pointer(value), 0), keys, value)
+        call(LOOKUP, struct.pack("=IxxxxQQQ", fd, _pointer(keys), _pointer(value), 0))
     except FileNotFoundError:
         return None
     return value.raw
@@ -79,7 +80,7 @@ def delete(fd: int, key: bytes) -> None:
     """Removes one element; nothing there is fine."""
     keys = ctypes.create_string_buffer(key, len(key))
     try:
-        call(DELETE, struct.pack("=IxxxxQ", fd, _pointer(keys)), keys)
+        call(DELETE, struct.pack("=IxxxxQ", fd, _pointer(keys)))
     except FileNotFoundError:
         return
 
@@ -102,13 +103,13 @@ def keys_of(fd: int, size: int) -> Iterator[bytes]:
 def pin(fd: int, path: Path) -> None:
     """Gives a map, program or link a name below a bpffs mount."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    call(OBJ_PIN, struct.pack("=QII", _pointer(name), fd, 0), name)
+    call(OBJ_PIN, struct.pack("=QII", _pointer(name), fd, 0))
 
 
 def open_pinned(path: Path) -> int:
     """The descriptor of what is pinned at a path."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    return call(OBJ_GET, struct.pack("=QII", _pointer(name), 0, 0), name)
+    return call(OBJ_GET, struct.pack("=QII", _pointer(name), 0, 0))
 
 
 def attach(cgroup: int, program: int, kind: int, replaced: int | None = None) -> None:
@@ -125,29 +126,29 @@ def detach(cgroup: int, program: int, kind: int) -> None:
 def attached(cgroup: int, kind: int) -> tuple[int, ...]:
     """The ids of the programs attached to a cgroup."""
     ids = ctypes.create_string_buffer(4 * 64)
-    call(PROG_QUERY, struct.pack("=IIIIQI", cgroup, kind, 0, 0, _pointer(ids), 64), ids)
-    (count,) = struct.unpack_from("=I", call.last, 24)  # type: ignore[attr-defined]
+    _, answer = _exchange(PROG_QUERY, struct.pack("=IIIIQI", cgroup, kind, 0, 0, _pointer(ids), 64))
+    (count,) = struct.unpack_from("=I", answer, 24)
     return struct.unpack_from(f"={count}I", ids.raw)
 
 
 def identity_of(fd: int) -> int:
     """The id of a map or program."""
     info = ctypes.create_string_buffer(256)
-    call(INFO_BY_FD, struct.pack("=IIQ", fd, 256, _pointer(info)), info)
+    call(INFO_BY_FD, struct.pack("=IIQ", fd, 256, _pointer(info)))
     return int(struct.unpack_from("=I", info.raw, 4)[0])
 
 
 def open_raw_tracepoint(name: str, program: int) -> int:
     """Attaches a program to a raw tracepoint; it stays as long as the link returned is open or pinned."""
     text = ctypes.create_string_buffer(name.encode())
-    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", _pointer(text), program), text)
+    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", _pointer(text), program))
 
 
 def run(program: int, *arguments: int) -> int:
     """Runs a raw tracepoint program once, in this process; returns what it returned."""
     context = struct.pack(f"={len(arguments)}Q", *arguments)
     block = ctypes.create_string_buffer(context, len(context))
-    attributes = struct.pack("=IIIIQQIIIIQII", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, _pointer(block), 0, 0)
-    attributes = attributes[:40] + struct.pack("=IIQQ", len(context), 0, _pointer(block), 0)
-    call(PROG_TEST_RUN, attributes, block)
-    return int(struct.unpack_from("=I", call.last, 4)[0])  # type: ignore[attr-defined]
+    # prog_fd, retval, four data fields that raw tracepoints do not have, repeat, duration, then the context
+    attributes = struct.pack("=IIIIQQIIIIQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, _pointer(block))
+    _, answer = _exchange(PROG_TEST_RUN, attributes)
+    return int(struct.unpack_from("=I", answer, 4)[0])

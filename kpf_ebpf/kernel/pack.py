@@ -8,20 +8,26 @@ from collections.abc import Iterator
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.compile import STOP_ALL
 from kpf_ebpf.image.model import ApplicationEntry, MapImage
+from kpf_ebpf.kernel import abi
 from kpf_ebpf.policy.model import Action
 from kpf_ebpf.resolve.model import ResolvedRule
 
 CHUNK_RULES = 256
-STEPS = {"canary": 0, "stop-all": 1, "internal": 3, "guard": 4, "modified": 5, "packet-filter": 6, "predefined": 7,
-         "application": 8, "default": 9}  # fmt: skip
 Items = list[tuple[bytes, bytes]]
 _U32 = struct.Struct("=I").pack
 
 
 def pack_rule(rule: ResolvedRule, counter: int) -> bytes:
     """struct kpf_rule."""
-    flags = rule.log | rule.alert << 1 | (rule.mirror == "engine") << 2 | (rule.mirror == "gui") << 3
-    return struct.pack("=IBBBx", counter, rule.action is Action.PERMIT, STEPS[rule.origin], flags)
+    flags = (
+        rule.log * abi.RULE_LOG
+        | rule.alert * abi.RULE_ALERT
+        | (rule.mirror == "engine") * abi.RULE_MIRROR_ENGINE
+        | (rule.mirror == "gui") * abi.RULE_MIRROR_GUI
+    )
+    return struct.pack(
+        "=IBBBx", counter, rule.action is Action.PERMIT, abi.Step[rule.origin.upper().replace("-", "_")], flags
+    )
 
 
 def _application(entry: ApplicationEntry) -> bytes:

@@ -77,21 +77,15 @@ class Kernel:
         )
 
     def run(self, name: str, code: str) -> str:
-        """Runs Python code as the named program, inside the cgroup from its first instruction; its output."""
-
-        def enter() -> None:
-            (self.cgroup / "cgroup.procs").write_text(str(os.getpid()))
-
-        done = subprocess.run(
-            [self.program(name), "-I", "-c", code],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-            preexec_fn=enter,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        """Runs Python code as the named program to its end, which must be a good one; its output."""
+        with self.start(name, code) as started:
+            try:
+                output, _ = started.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                raise
+        assert started.returncode == 0
+        return output.strip()
 
 
 def home_cookie() -> int:
