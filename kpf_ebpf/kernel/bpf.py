@@ -5,15 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 _SYSCALL = 321  # bpf, x86-64
 _libc = ctypes.CDLL(None, use_errno=True)
 
-MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY = 0, 1, 2, 3, 4
+MAP_CREATE, LOOKUP, UPDATE = 0, 1, 2
 OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 6, 7, 8, 9, 10
-PROG_BY_ID, MAP_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 13, 14, 15, 16, 17, 26
+INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 15, 16, 17, 26
 ALLOW_MULTI, REPLACE = 2, 4
 
 
@@ -74,30 +74,6 @@ def lookup(fd: int, key: bytes, size: int) -> bytes | None:
     except FileNotFoundError:
         return None
     return value.raw
-
-
-def delete(fd: int, key: bytes) -> None:
-    """Removes one element; nothing there is fine."""
-    keys = ctypes.create_string_buffer(key, len(key))
-    try:
-        call(DELETE, struct.pack("=IxxxxQ", fd, _pointer(keys)))
-    except FileNotFoundError:
-        return
-
-
-def keys_of(fd: int, size: int) -> Iterator[bytes]:
-    """The keys of a map, as they are met."""
-    key: ctypes.Array[ctypes.c_char] | None = None
-    while True:
-        following = ctypes.create_string_buffer(size)
-        try:
-            call(
-                NEXT_KEY, struct.pack("=IxxxxQQ", fd, _pointer(key) if key else 0, _pointer(following)), key, following
-            )
-        except FileNotFoundError:
-            return
-        yield following.raw
-        key = following
 
 
 def pin(fd: int, path: Path) -> None:
