@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import socket
 import stat
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ MAX_CGROUPS = 100_000
 MAX_RESOLVERS = 16
 """Resolvers read from resolv.conf (the C library itself uses three)."""
 DNS_PORT = 53
+_SO_NETNS_COOKIE = 71
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -48,6 +51,12 @@ def list_folder(path: str) -> tuple[str, ...]:
             return tuple(sorted(entry.name for entry in entries)[:MAX_FOLDER_NAMES])
     except OSError:
         return ()
+
+
+def home_cookie() -> int:
+    """The kernel's cookie for this process' network namespace (SO_NETNS_COOKIE, since 5.14). Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
 def find_users(words: Iterable[str | int]) -> tuple[dict[str, int], tuple[str, ...]]:

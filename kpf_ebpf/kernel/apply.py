@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.kernel.pack import pack_image
 
 
-def read_active(pins: Path) -> tuple[int, bool, int]:
-    """(generation, stop-all, slot) of the active word; slot -1: nothing is active."""
-    fd = bpf.open_pinned(pins / "active")
-    try:
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The active word: what is enforced. ``slot`` None: nothing is active."""
+
+    generation: int
+    stop_all: bool
+    slot: int | None
+
+
+def read_active(pins: Path) -> Active:
+    """What is enforced now."""
+    with opened(pins / "active") as fd:
         (word,) = struct.unpack("=Q", bpf.lookup(fd, bytes(4), 8) or bytes(8))
-    finally:
-        os.close(fd)
-    slot = abi.active_slot(word)
-    return word >> 8, abi.active_stop_all(word), -1 if slot is None else slot
+    return Active(word >> 8, abi.active_stop_all(word), abi.active_slot(word))
 
 
-def write_active(pins: Path, generation: int, stop_all: bool, slot: int) -> None:
+def write_active(pins: Path, active: Active) -> None:
     """One write: every verdict remembered under another word is stale from here on."""
-    fd = bpf.open_pinned(pins / "active")
-    try:
-        bpf.update(fd, bytes(4), struct.pack("=Q", abi.active_word(generation, stop_all, slot)))
-    finally:
-        os.close(fd)
+    slot = -1 if active.slot is None else active.slot
+    with opened(pins / "active") as fd:
+        bpf.update(fd, bytes(4), struct.pack("=Q", abi.active_word(active.generation, active.stop_all, slot)))
 
 
 def fill_slot(pins: Path, image: MapImage, slot: int) -> None:
@@ -38,38 +44,57 @@ def fill_slot(pins: Path, image: MapImage, slot: int) -> None:
         inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, len(items), spec.flags)
         try:
             bpf.update_many(inner, items)
-            outer = bpf.open_pinned(pins / name)
-            try:
+            with opened(pins / name) as outer:
                 bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
-            finally:
-                os.close(outer)
         finally:
             os.close(inner)
 
 
-def apply(pins: Path, image: MapImage) -> int:
-    """Makes the image the active one; returns its generation. A counter keeps its count when another rule gets it."""
-    generation, stop_all, slot = read_active(pins)
-    free = (slot + 1) % abi.SLOTS
-    fill_slot(pins, image, free)
-    write_active(pins, generation + 1, stop_all, free)
-    return generation + 1
+def apply(
+    pins: Path, image: MapImage, fresh: Iterable[int] = (), announce: Callable[[int], None] = lambda generation: None
+) -> int:
+    """Makes the image the active one; returns its generation.
+
+    ``fresh`` are counters that another rule had before: they begin at 0. ``announce`` is called with the generation
+    when everything is ready, just before the switch. Raises OSError; the old image then stays active.
+    """
+    before = read_active(pins)
+    slot = 0 if before.slot is None else (before.slot + 1) % abi.SLOTS
+    fill_slot(pins, image, slot)
+    zero = bytes(24 * possible_cpus())
+    with opened(pins / "counters") as fd:
+        bpf.update_many(fd, [(struct.pack("=I", counter), zero) for counter in fresh])
+    generation = before.generation + 1
+    announce(generation)
+    write_active(pins, Active(generation, before.stop_all, slot))
+    return generation
 
 
 def read_counter(fd: int, counter: int) -> tuple[int, int, int]:
     """(hits, packets, bytes) of a counter, summed over the processors."""
-    size = 24 * _possible_cpus()
+    size = 24 * possible_cpus()
     data = bpf.lookup(fd, struct.pack("=I", counter), size) or bytes(size)
     rows = list(struct.iter_unpack("=QQQ", data))
     return sum(row[0] for row in rows), sum(row[1] for row in rows), sum(row[2] for row in rows)
 
 
-def read_default(fd: int, which: int) -> int:
-    """How often a default verdict (``enum kpf_default``) was returned."""
-    data = bpf.lookup(fd, struct.pack("=I", which), 8 * _possible_cpus()) or bytes(8)
-    return sum(row[0] for row in struct.iter_unpack("=Q", data))
+def read_counters(pins: Path, counters: Iterable[int]) -> dict[int, tuple[int, int, int]]:
+    """(hits, packets, bytes) of several counters."""
+    with opened(pins / "counters") as fd:
+        return {counter: read_counter(fd, counter) for counter in counters}
 
 
-def _possible_cpus() -> int:
+def read_defaults(pins: Path) -> dict[abi.Default, int]:
+    """How often each default verdict was returned, and what is counted beside them."""
+    with opened(pins / "defaults") as fd:
+        size = 8 * possible_cpus()
+        return {
+            which: sum(row[0] for row in struct.iter_unpack("=Q", bpf.lookup(fd, struct.pack("=I", which), size) or b""))
+            for which in abi.Default
+        }
+
+
+def possible_cpus() -> int:
+    """How many processors the kernel makes room for: so many values has an element of a per-CPU map."""
     text = Path("/sys/devices/system/cpu/possible").read_text().strip()
     return int(text.split("-")[-1].split(",")[-1]) + 1

@@ -11,10 +11,12 @@ from pathlib import Path
 _SYSCALL = 321  # bpf, x86-64
 _libc = ctypes.CDLL(None, use_errno=True)
 
-MAP_CREATE, LOOKUP, UPDATE = 0, 1, 2
+MAP_CREATE, LOOKUP, UPDATE, DELETE = 0, 1, 2, 3
 OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 6, 7, 8, 9, 10
-INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 15, 16, 17, 26
+PROGRAM_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 13, 15, 16, 17, 26
 ALLOW_MULTI, REPLACE = 2, 4
+NOEXIST = 1
+"""Flag of ``update``: only if there is no such element yet."""
 
 
 def _exchange(command: int, attributes: bytes) -> tuple[int, bytes]:
@@ -76,6 +78,15 @@ def lookup(fd: int, key: bytes, size: int) -> bytes | None:
     return value.raw
 
 
+def delete(fd: int, key: bytes) -> None:
+    """Removes one element; none is there: nothing happens."""
+    keys = ctypes.create_string_buffer(key, len(key))
+    try:
+        call(DELETE, struct.pack("=IxxxxQQQ", fd, _pointer(keys), 0, 0))
+    except FileNotFoundError:
+        return
+
+
 def pin(fd: int, path: Path) -> None:
     """Gives a map, program or link a name below a bpffs mount."""
     name = ctypes.create_string_buffer(os.fsencode(path))
@@ -112,6 +123,29 @@ def identity_of(fd: int) -> int:
     info = ctypes.create_string_buffer(256)
     call(INFO_BY_FD, struct.pack("=IIQ", fd, 256, _pointer(info)))
     return int(struct.unpack_from("=I", info.raw, 4)[0])
+
+
+def open_program(program_id: int) -> int:
+    """The descriptor of a loaded program, by its id."""
+    return call(PROGRAM_BY_ID, struct.pack("=III", program_id, 0, 0))
+
+
+def maps_of(program: int) -> tuple[int, ...]:
+    """The ids of the maps that a program uses (``struct bpf_prog_info``: nr_map_ids at 52, map_ids at 56)."""
+    ids = ctypes.create_string_buffer(4 * 64)
+    info = ctypes.create_string_buffer(256)
+    struct.pack_into("=IQ", info, 52, 64, _pointer(ids))
+    call(INFO_BY_FD, struct.pack("=IIQ", program, 256, _pointer(info)))
+    (count,) = struct.unpack_from("=I", info.raw, 52)
+    return struct.unpack_from(f"={min(count, 64)}I", ids.raw)
+
+
+def map_shape(fd: int) -> tuple[int, int, int, int, int]:
+    """(type, key size, value size, entries, flags) of a map (``struct bpf_map_info``)."""
+    info = ctypes.create_string_buffer(256)
+    call(INFO_BY_FD, struct.pack("=IIQ", fd, 256, _pointer(info)))
+    kind, _, key, value, entries, flags = struct.unpack_from("=6I", info.raw)
+    return kind, key, value, entries, flags
 
 
 def open_raw_tracepoint(name: str, program: int) -> int:

@@ -1,4 +1,4 @@
-"""Compiles and loads bpf/ with BCC, attaches, pins. The only module that imports bcc; not needed once it ran."""
+"""Compiles and loads bpf/ with BCC. The only module that imports bcc; nothing needs it once the programs are pinned."""
 
 from __future__ import annotations
 
@@ -12,41 +12,18 @@ from pathlib import Path
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import bpf, btf
+from kpf_ebpf.kernel.hooks import HOOKS, check_pins, opened
 
 SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "packet.c", "classify.c", "early.c", "verdict.c",
            "sockets.c", "packets.c", "probes.c")  # fmt: skip
+PROBES = ("kpf_identify", "kpf_probe", "kpf_probe_early")
+OLDEST_BCC = (0, 25)
+"""The first whose load_func knows attach types."""
+BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
 
 
 class LoadError(Exception):
-    """The programs could not be compiled, loaded or attached; the message says what, why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hook:
-    """One attachment: name, function, program type, attach type (or the tracepoint's name)."""
-
-    name: str
-    program: str
-    kind: int
-    where: int | str
-
-
-HOOKS = (
-    Hook("exec", "kpf_exec", 17, "sched_process_exec"),
-    Hook("fork", "kpf_fork", 17, "sched_process_fork"),
-    Hook("exit", "kpf_exit", 17, "sched_process_exit"),
-    Hook("sock_create", "kpf_sock_create", 9, 2),
-    Hook("post_bind4", "kpf_post_bind4", 9, 12),
-    Hook("post_bind6", "kpf_post_bind6", 9, 13),
-    Hook("connect4", "kpf_connect4", 18, 10),
-    Hook("connect6", "kpf_connect6", 18, 11),
-    Hook("sendmsg4", "kpf_sendmsg4", 18, 14),
-    Hook("sendmsg6", "kpf_sendmsg6", 18, 15),
-    Hook("ingress", "kpf_ingress", 8, 0),
-    Hook("egress", "kpf_egress", 8, 1),
-)
-"""In order of attachment: whoever a packet belongs to is known before any packet is judged."""
-PROBES = ("kpf_identify", "kpf_probe", "kpf_probe_early")
+    """The programs could not be compiled or loaded; the message says what, why, and what to do."""
 
 
 def source_folder() -> Path:
@@ -76,6 +53,22 @@ def _telling(lines: list[str]) -> str:
     return (telling or lines or ["no message"])[-1].strip() + f" ({len(lines)} lines omitted)"
 
 
+def bcc_version() -> str:
+    """The version of the BCC that this Python can use. Raises LoadError if it has none, or one that is too old."""
+    try:
+        import bcc
+    except ImportError as problem:
+        raise LoadError(f"BCC is missing ({problem}); {BCC_REMEDY}") from problem
+    version = str(getattr(bcc, "__version__", "0"))
+    try:
+        numbers = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    except ValueError:
+        numbers = (0, 0)
+    if numbers < OLDEST_BCC:
+        raise LoadError(f"BCC {version} is too old; {BCC_REMEDY}")
+    return version
+
+
 @dataclass(slots=True)
 class Programs:
     """The loaded programs by function name (descriptors), kept open by the BCC module."""
@@ -86,16 +79,30 @@ class Programs:
 
     def identify(self, fd: int) -> FileKey:
         """The kernel's view of an open file. Raises OSError where it has none (FUSE, foreign user namespaces)."""
-        bpf.run(self.descriptors["kpf_identify"], fd)
-        answer = bpf.open_pinned(self.pins / "identified")
-        try:
-            data = bpf.lookup(answer, bytes(4), 32) or bytes(32)
-        finally:
-            os.close(answer)
-        inode, device, generation, seconds, nanoseconds = struct.unpack("=QIIqIxxxx", data)
-        if not inode:
-            raise OSError(0, "on a file system that a user controls")
-        return FileKey(inode, device, generation, seconds, nanoseconds)
+        return _identify(self.descriptors["kpf_identify"], self.pins, fd)
+
+
+def identify(pins: Path, fd: int) -> FileKey:
+    """The same by the pinned program, in a process that did not load it."""
+    with opened(pins / "identify") as program:
+        return _identify(program, pins, fd)
+
+
+def _identify(program: int, pins: Path, fd: int) -> FileKey:
+    bpf.run(program, fd)
+    with opened(pins / "identified") as answer:
+        data = bpf.lookup(answer, bytes(4), 32) or bytes(32)
+    inode, device, generation, seconds, nanoseconds = struct.unpack("=QIIqIxxxx", data)
+    if not inode:
+        raise OSError(0, "on a file system that a user controls")
+    return FileKey(inode, device, generation, seconds, nanoseconds)
+
+
+def _pin_probe(pins: Path, program: int) -> None:
+    fresh = pins / "new_identify"
+    fresh.unlink(missing_ok=True)
+    bpf.pin(program, fresh)
+    fresh.rename(pins / "identify")
 
 
 def load(pins: Path) -> Programs:
@@ -108,12 +115,12 @@ def load(pins: Path) -> Programs:
         ) from problem
     folder = source_folder()
     os.environ["BCC_KERNEL_SOURCE"] = str(folder / "stub")
-    try:
-        import bcc
-    except ImportError as problem:
-        raise LoadError("BCC is missing: apt-get install python3-bpfcc (0.25 or newer)") from problem
-    if tuple(int(part) for part in bcc.__version__.split(".")[:2]) < (0, 25):
-        raise LoadError(f"BCC {bcc.__version__} is too old: 0.25 or newer is needed (package python3-bpfcc)")
+    bcc_version()
+    import bcc
+
+    misfit = check_pins(pins)
+    if misfit:
+        raise LoadError(f"{pins} was left by another version: {misfit}; run `kpf-ebpf down`, then `up` again")
     text = "".join(f'#line 1 "bpf/{name}"\n{(folder / name).read_text()}' for name in SOURCES)
     flags = [f"-DKPF_BTF_{name}={value}" for name, value in offsets.items()]
     flags += [f'-DKPF_PIN="{pins}"', "-Werror=implicit-function-declaration", f"-I{folder}/stub/include"]
@@ -128,43 +135,9 @@ def load(pins: Path) -> Programs:
                 for hook in HOOKS
             }
             descriptors |= {name: module.load_func(name.encode(), 17).fd for name in PROBES}
+            _pin_probe(pins, descriptors["kpf_identify"])
         except Exception as problem:  # noqa: BLE001  (BCC raises nothing narrower)
             failure = str(problem)
     if failure:
         raise LoadError(f"{failure}: {_telling(messages)}; run `kpf-ebpf doctor`")
     return Programs(descriptors, module, pins)
-
-
-def attach(programs: Programs, cgroup: int, before: dict[str, int]) -> None:
-    """Attaches every hook, in order; ``before`` are the programs (descriptors) to be replaced, by hook name."""
-    for hook in HOOKS:
-        program, pin = programs.descriptors[hook.program], programs.pins / f"hook_{hook.name}"
-        fresh = programs.pins / f"new_{hook.name}"
-        fresh.unlink(missing_ok=True)
-        try:
-            if isinstance(hook.where, str):
-                link = bpf.open_raw_tracepoint(hook.where, program)
-                bpf.pin(link, fresh)
-                os.close(link)
-            else:
-                bpf.attach(cgroup, program, hook.where, before.get(hook.name))
-                bpf.pin(program, fresh)
-        except OSError as problem:
-            raise LoadError(f"hook {hook.name}: {problem.strerror}; run `kpf-ebpf doctor`") from problem
-        fresh.rename(pin)
-
-
-def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:
-    """Which hooks are really there: links that are pinned, programs that the cgroup says are attached."""
-    found = {}
-    for hook in HOOKS:
-        found[hook.name] = False
-        try:
-            fd = bpf.open_pinned(pins / f"hook_{hook.name}")
-        except OSError:
-            continue
-        try:
-            found[hook.name] = isinstance(hook.where, str) or bpf.identity_of(fd) in bpf.attached(cgroup, hook.where)
-        finally:
-            os.close(fd)
-    return found

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from kpf_ebpf.facts.gather import gather
+from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.apply import apply, read_counter
-from kpf_ebpf.kernel.load import HOOKS, Programs, attach, load
+from kpf_ebpf.kernel.hooks import attach, detach
+from kpf_ebpf.kernel.load import Programs, load
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
 
@@ -88,14 +90,6 @@ class Kernel:
         return output.strip()
 
 
-def home_cookie() -> int:
-    """The cookie of this network namespace."""
-    import socket
-
-    with socket.socket() as probe:
-        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, 71, 8), "little")
-
-
 @pytest.fixture(scope="session")
 def kernel() -> Iterator[Kernel]:
     """The programs, loaded and attached to a cgroup made for this session; everything is removed afterwards."""
@@ -108,15 +102,12 @@ def kernel() -> Iterator[Kernel]:
     for made in (pins, cgroup, folder):
         made.mkdir(mode=0o755)
     group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-    programs = None
     try:
         programs = load(pins)
-        attach(programs, group, {})
+        attach(pins, programs.descriptors, group)
         yield Kernel(programs, cgroup, folder, {})
     finally:
-        for hook in HOOKS if programs else ():
-            if isinstance(hook.where, int):
-                bpf.detach(group, programs.descriptors[hook.program], hook.where)
+        detach(pins, group)
         os.close(group)
         shutil.rmtree(pins)
         cgroup.rmdir()

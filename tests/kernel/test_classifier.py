@@ -80,7 +80,7 @@ def test_the_kernel_and_its_twin_agree_on_every_flow(kernel: Kernel) -> None:
     image = compile_image(resolve(policy, facts), kernel.counters)
     kernel.counters = dict(image.counters)
     generation = apply(kernel.programs.pins, image)
-    active = generation << 8 | (read_active(kernel.programs.pins)[2] + 1)
+    active = generation << 8 | ((read_active(kernel.programs.pins).slot or 0) + 1)
     names = {number: rule for rule, number in image.counters.items()}
     fd = bpf.open_pinned(kernel.programs.pins / "probes")
     decided = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -178,14 +179,14 @@ def test_stop_all_outranks_every_rule(kernel: Kernel, echo: tuple[str, int]) -> 
     """Step 1 comes before all rules: a permitted program is denied, and permitted again once the switch is off."""
     kernel.apply(_policy(kernel))
     code = CONNECT.format(host=echo[0], port=echo[1])
-    generation, _, slot = read_active(kernel.programs.pins)
-    write_active(kernel.programs.pins, generation + 1, True, slot)
+    before = read_active(kernel.programs.pins)
+    write_active(kernel.programs.pins, replace(before, generation=before.generation + 1, stop_all=True))
     try:
-        before = kernel.hits("stop-all")
+        hits = kernel.hits("stop-all")
         assert kernel.run("permitted", code) == "EPERM"
-        assert kernel.hits("stop-all") == before + 1
+        assert kernel.hits("stop-all") == hits + 1
     finally:
-        write_active(kernel.programs.pins, generation + 2, False, slot)
+        write_active(kernel.programs.pins, replace(before, generation=before.generation + 2))
     assert kernel.run("permitted", code) == "answer"
 
 

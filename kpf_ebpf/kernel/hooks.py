@@ -1,0 +1,174 @@
+"""The hooks: which program is attached where; attaching all or none, and finding what is attached."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpf_ebpf.kernel import abi, bpf
+
+
+class AttachError(Exception):
+    """A hook could not be attached; nothing was left attached that was not before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One attachment: name, function, program type, attach type (or the tracepoint's name)."""
+
+    name: str
+    program: str
+    kind: int
+    where: int | str
+
+
+HOOKS = (
+    Hook("exec", "kpf_exec", 17, "sched_process_exec"),
+    Hook("fork", "kpf_fork", 17, "sched_process_fork"),
+    Hook("exit", "kpf_exit", 17, "sched_process_exit"),
+    Hook("sock_create", "kpf_sock_create", 9, 2),
+    Hook("post_bind4", "kpf_post_bind4", 9, 12),
+    Hook("post_bind6", "kpf_post_bind6", 9, 13),
+    Hook("connect4", "kpf_connect4", 18, 10),
+    Hook("connect6", "kpf_connect6", 18, 11),
+    Hook("sendmsg4", "kpf_sendmsg4", 18, 14),
+    Hook("sendmsg6", "kpf_sendmsg6", 18, 15),
+    Hook("ingress", "kpf_ingress", 8, 0),
+    Hook("egress", "kpf_egress", 8, 1),
+)
+"""In order of attachment: whoever a packet belongs to is known before any packet is judged."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """The descriptor of something pinned, for as long as it is needed. Raises OSError."""
+    fd = bpf.open_pinned(path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def attach(pins: Path, descriptors: Mapping[str, int], cgroup: int) -> None:
+    """Attaches every hook, in order, each in the place of what this instance had there before. All or none.
+
+    ``descriptors`` are the loaded programs by function name. Pins: ``hook_NAME`` below ``pins``. Raises AttachError.
+    """
+    before = {hook.name: fd for hook in HOOKS if (fd := _attached_before(pins, hook, cgroup)) is not None}
+    done: list[Hook] = []
+    try:
+        for hook in HOOKS:
+            try:
+                _attach_one(pins, descriptors[hook.program], hook, cgroup, before.get(hook.name))
+            except OSError as problem:
+                raise AttachError(f"hook {hook.name}: {problem.strerror}") from problem
+            done.append(hook)
+    except AttachError:
+        for hook in reversed(done):
+            _undo(pins, descriptors[hook.program], hook, cgroup, before.get(hook.name))
+        raise
+    finally:
+        for fd in before.values():
+            os.close(fd)
+    for hook in HOOKS:
+        (pins / f"new_{hook.name}").rename(pins / f"hook_{hook.name}")
+    current = {bpf.identity_of(fd) for fd in descriptors.values()}
+    detach(pins, cgroup, current)
+
+
+def _attach_one(pins: Path, program: int, hook: Hook, cgroup: int, before: int | None) -> None:
+    fresh = pins / f"new_{hook.name}"
+    fresh.unlink(missing_ok=True)
+    if isinstance(hook.where, str):
+        link = bpf.open_raw_tracepoint(hook.where, program)
+        try:
+            bpf.pin(link, fresh)
+        finally:
+            os.close(link)
+    else:
+        bpf.pin(program, fresh)
+        bpf.attach(cgroup, program, hook.where, before)
+
+
+def _undo(pins: Path, program: int, hook: Hook, cgroup: int, before: int | None) -> None:
+    if isinstance(hook.where, int):
+        if before is None:
+            bpf.detach(cgroup, program, hook.where)
+        else:
+            bpf.attach(cgroup, before, hook.where, program)
+    (pins / f"new_{hook.name}").unlink(missing_ok=True)
+
+
+def _attached_before(pins: Path, hook: Hook, cgroup: int) -> int | None:
+    """The descriptor of this instance's program at a hook of the cgroup, or None."""
+    if isinstance(hook.where, str):
+        return None
+    try:
+        fd = bpf.open_pinned(pins / f"hook_{hook.name}")
+    except OSError:
+        return None
+    if bpf.identity_of(fd) in bpf.attached(cgroup, hook.where):
+        return fd
+    os.close(fd)
+    return None
+
+
+def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
+    """Detaches every program of this instance from a cgroup, save those with the ids ``but``; returns how many.
+
+    Its programs are those that use its ``active`` map: what an ``up`` left that died half-way is found, too.
+    """
+    try:
+        with opened(pins / "active") as active:
+            mark = bpf.identity_of(active)
+    except OSError:
+        return 0
+    count = 0
+    for hook in HOOKS:
+        if not isinstance(hook.where, int):
+            continue
+        for program_id in bpf.attached(cgroup, hook.where):
+            if program_id in (but or ()):
+                continue
+            try:
+                program = bpf.open_program(program_id)
+            except FileNotFoundError:
+                continue
+            try:
+                if mark in bpf.maps_of(program):
+                    bpf.detach(cgroup, program, hook.where)
+                    count += 1
+            finally:
+                os.close(program)
+    return count
+
+
+def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:
+    """Which hooks are really there: links that are pinned, programs that the cgroup says are attached."""
+    found = {}
+    for hook in HOOKS:
+        try:
+            with opened(pins / f"hook_{hook.name}") as fd:
+                found[hook.name] = isinstance(hook.where, str) or bpf.identity_of(fd) in bpf.attached(
+                    cgroup, hook.where
+                )
+        except OSError:
+            found[hook.name] = False
+    return found
+
+
+def check_pins(pins: Path) -> str | None:
+    """What of the pinned maps a new load could not reuse, in words; None if everything fits or nothing is there."""
+    for name, spec in abi.MAPS.items():
+        try:
+            with opened(pins / name) as fd:
+                kind, key, value, entries, _ = bpf.map_shape(fd)
+        except FileNotFoundError:
+            continue
+        wanted = (spec.type, spec.key_size, spec.value_size, spec.entries or entries)
+        if (kind, key, value, entries) != wanted:
+            return f"map {name} is {(kind, key, value, entries)}, expected {wanted}"
+    return None

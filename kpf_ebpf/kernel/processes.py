@@ -1,0 +1,111 @@
+"""The map of processes: those older than ``up``, and the firewall's own components."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from kpf_ebpf.facts.model import FileKey
+from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.hooks import opened
+
+INITIAL_USER_NAMESPACE = 0xEFFFFFFD
+"""Inode of the first user namespace (PROC_USER_INIT_INO)."""
+ROUNDS = 10
+"""Walks over /proc at most, until one finds nobody new."""
+
+
+def _value(key: FileKey, component: abi.Component) -> bytes:
+    return struct.pack(
+        "=QIIqIIII",
+        key.inode,
+        key.device,
+        key.generation,
+        key.ctime_seconds,
+        key.ctime_nanoseconds,
+        0,
+        component,
+        0,
+    )
+
+
+def register(pins: Path, pid: int, component: abi.Component, key: FileKey | None = None) -> None:
+    """Makes a process a component of the firewall, until it executes something else or ends."""
+    with opened(pins / "processes") as fd:
+        bpf.update(fd, struct.pack("=I", pid), _value(key or FileKey(0, 0, 0, 0, 0), component))
+
+
+def forget(pins: Path, pid: int) -> None:
+    """Forgets a process."""
+    with opened(pins / "processes") as fd:
+        bpf.delete(fd, struct.pack("=I", pid))
+
+
+def start_time(pid: int) -> int | None:
+    """When a process started (clock ticks since boot); with the pid this names it for good. None: it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    return None if not fields or fields[0] in "ZX" else int(fields[19])
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit())
+
+
+def _executed(pid: int, identify: Callable[[int], FileKey]) -> FileKey | None:
+    """The file of a process that started before the firewall did.
+
+    Only in the first user namespace: elsewhere a process can make its exe link point to any file (PR_SET_MM_MAP).
+    """
+    try:
+        if Path(f"/proc/{pid}/ns/user").stat().st_ino != INITIAL_USER_NAMESPACE:
+            return None
+        fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # a kernel thread, or gone
+    try:
+        return identify(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def scan(pins: Path, identify: Callable[[int], FileKey]) -> int:
+    """Adds the processes that are older than the hooks, which must be attached; returns how many.
+
+    What the hooks wrote meanwhile is newer and stays. A process that ended in between is taken out again.
+    """
+    added = 0
+    with opened(pins / "processes") as fd:
+        for _ in range(ROUNDS):
+            found = 0
+            for pid in _pids():
+                found += _add(fd, pid, identify)
+            added += found
+            if not found:
+                break
+    return added
+
+
+def _add(fd: int, pid: int, identify: Callable[[int], FileKey]) -> int:
+    key = struct.pack("=I", pid)
+    if bpf.lookup(fd, key, 40) is not None:
+        return 0
+    started = start_time(pid)
+    file = _executed(pid, identify)
+    if file is None or started is None:
+        return 0
+    try:
+        bpf.update(fd, key, _value(file, abi.Component.NONE), bpf.NOEXIST)
+    except OSError:
+        return 0
+    if start_time(pid) != started:
+        bpf.delete(fd, key)
+        return 0
+    return 1
