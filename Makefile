@@ -11,8 +11,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
 
-RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click \
-                    python3-setuptools python3-wheel
+RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click python3-cattr \
+                    python3-rich python3-setuptools python3-wheel
 TEST_PACKAGES := curl ncat bind9-dnsutils dnsmasq-base iputils-ping iproute2
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
@@ -76,7 +76,7 @@ $(VENV)/installed: Makefile pyproject.toml README.md $(SOURCES) $(VENV)/sources 
 	rm -rf build kpf_ebpf.egg-info
 	$(PIP) install --force-reinstall --no-deps --no-build-isolation --root-user-action=ignore .
 	rm -rf build kpf_ebpf.egg-info
-	@$(PYTHON) -I -c 'import bcc, click, psutil, pyroute2, kpf_ebpf'
+	@$(PYTHON) -I -c 'import bcc, cattrs, click, psutil, pyroute2, rich, kpf_ebpf'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml | $(PYTHON)

@@ -81,8 +81,10 @@ int kpf_fork(struct bpf_raw_tracepoint_args *ctx)
     if (parent == child)
         return 0; /* a thread */
     inherited = processes.lookup(&parent);
-    if (!inherited)
+    if (!inherited) {
+        processes.delete(&child); /* nobody's: not that of an earlier process of this number */
         return 0;
+    }
     process = *inherited;
     kpf_remember_process(child, &process);
     return 0;

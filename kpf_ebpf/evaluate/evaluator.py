@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kpf_ebpf.facts.model import FileKey
-from kpf_ebpf.image.compile import scope_index
+from kpf_ebpf.image.compile import COMPONENTS, scope_index
 from kpf_ebpf.image.model import EVERY_ADAPTER, GROUP, NO, YES, AddressClass, ApplicationEntry, MapImage
 from kpf_ebpf.image.prefixes import BITS
-from kpf_ebpf.resolve.model import ResolvedRule
+from kpf_ebpf.policy.model import Zone
+from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
 
 WITH_PORTS = frozenset({6, 17, 132, 136})
 ICMP = frozenset({1, 58})
@@ -66,8 +67,29 @@ def _application(image: MapImage, flow: Flow) -> tuple[ApplicationEntry, bool]:
     return other, False
 
 
-def evaluate(image: MapImage, flow: Flow) -> ResolvedRule:
-    """The rule that decides the flow; stop-all, state and mirrored halves are the caller's."""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the fields of a flow say: per field the vector of the rules accepting it, and what they amount to."""
+
+    entry: ApplicationEntry
+    modified: bool
+    home: bool
+    loopback: bool
+    local_zone: Zone
+    remote_zone: Zone
+    vectors: tuple[int, ...]
+
+    @property
+    def first(self) -> int | None:
+        """The first position that accepts all fields."""
+        found = -1
+        for vector in self.vectors:
+            found &= vector
+        return (found & -found).bit_length() - 1 if found else None
+
+
+def judge(image: MapImage, flow: Flow) -> Judged:
+    """Looks every field of the flow up."""
     entry, modified = _application(image, flow)
     local, remote = _find(image, flow.local), _find(image, flow.remote)
     out, home = int(flow.direction == "out"), int(flow.netns_cookie == image.policy.home)
@@ -77,21 +99,49 @@ def evaluate(image: MapImage, flow: Flow) -> ResolvedRule:
     if out and remote.flags & GROUP and loopback != YES:
         remote_zone = adapter.own_zone >> int(flow.remote >> 32 != 0xFFFF) & 1 if adapter else local_zone
     fields = image.vectors
-    found = fields[0][entry.application_class] & fields[1][image.users.get(flow.uid, 0)]
-    found &= fields[2][image.cgroups.get(flow.cgroup, 0)] & fields[3][local.local] & fields[4][remote.remote]
-    found &= fields[5][flow.protocol]
     if flow.protocol in ICMP:
-        found &= image.icmp[flow.icmp]
+        ports = image.icmp[flow.icmp], -1
     elif flow.protocol in WITH_PORTS and flow.local_port is not None and flow.remote_port is not None:
-        found &= fields[6][image.ports[flow.local_port][0]] & fields[7][image.ports[flow.remote_port][1]]
+        ports = fields[6][image.ports[flow.local_port][0]], fields[7][image.ports[flow.remote_port][1]]
     else:
-        found &= fields[6][0] & fields[7][0]
-    found &= fields[8][scope_index(out, home, loopback, remote_zone, local_zone) * 2]
-    first = (found & -found).bit_length() - 1
-    if 0 <= first < image.guard_end:
+        ports = fields[6][0], fields[7][0]
+    vectors = (
+        fields[0][entry.application_class],
+        fields[1][image.users.get(flow.uid, 0)],
+        fields[2][image.cgroups.get(flow.cgroup, 0)],
+        fields[3][local.local],
+        fields[4][remote.remote],
+        fields[5][flow.protocol],
+        *ports,
+        fields[8][scope_index(out, home, loopback, remote_zone, local_zone) * 2],
+    )
+    zones = {YES: Zone.TRUSTED, NO: Zone.INTERNET}
+    return Judged(entry, modified, bool(home), loopback == YES, zones[local_zone], zones[remote_zone], vectors)
+
+
+def _leaves(image: MapImage, flow: Flow, judged: Judged) -> bool:
+    """Whether stop-all leaves the flow alone: the loopback GUI-Engine connection, and the canary."""
+    port, component = image.policy.administration_port, judged.entry.component
+    if not judged.loopback or flow.protocol not in (6, 17):
+        return False
+    if component == COMPONENTS["gui"]:
+        return flow.direction == "out" and flow.remote_port == port
+    if component == COMPONENTS["engine"]:
+        return flow.direction == "in" and flow.local_port == port
+    return component == COMPONENTS["canary"]
+
+
+def evaluate(image: MapImage, flow: Flow, *, stop_all: bool = False) -> ResolvedRule:
+    """The rule that decides the flow; state and mirrored halves are the caller's."""
+    judged = judge(image, flow)
+    if stop_all and not _leaves(image, flow, judged):
+        return STOP_ALL
+    first = judged.first
+    if first is not None and first < image.guard_end:
         return image.rules[first]
-    if modified:
-        return image.rules[entry.modified]
-    if first >= 0:
+    if judged.modified:
+        return image.rules[judged.entry.modified]
+    if first is not None:
         return image.rules[first]
-    return image.rules[entry.cells[remote_zone * 2 + out]]
+    trusted, out = judged.remote_zone is Zone.TRUSTED, flow.direction == "out"
+    return image.rules[judged.entry.cells[trusted * 2 + out]]

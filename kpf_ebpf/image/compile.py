@@ -21,7 +21,7 @@ from kpf_ebpf.image.model import (
 )
 from kpf_ebpf.image.prefixes import accumulate, to_prefixes
 from kpf_ebpf.policy.model import V4_BASE, Action, Range, Zone
-from kpf_ebpf.resolve.model import COMPONENT_INDEX, Match, ResolvedPolicy, ResolvedRule
+from kpf_ebpf.resolve.model import COMPONENT_INDEX, STOP_ALL, Match, ResolvedPolicy, ResolvedRule
 
 MAX_POSITIONS = 16384
 COUNTERS = 65536
@@ -190,9 +190,6 @@ def _counters(rules: Iterable[ResolvedRule], before: Mapping[str, int]) -> dict[
                 raise TooManyRules(f"rule {rule_id}: no counter left; expected at most {COUNTERS} rules")
             counters[rule_id] = number
     return counters
-
-
-STOP_ALL = ResolvedRule("stop-all", "stop-all", "stop-all", Action.DENY, log=True)
 
 
 def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None = None) -> MapImage:

@@ -89,7 +89,9 @@ def read_defaults(pins: Path) -> dict[abi.Default, int]:
     with opened(pins / "defaults") as fd:
         size = 8 * possible_cpus()
         return {
-            which: sum(row[0] for row in struct.iter_unpack("=Q", bpf.lookup(fd, struct.pack("=I", which), size) or b""))
+            which: sum(
+                row[0] for row in struct.iter_unpack("=Q", bpf.lookup(fd, struct.pack("=I", which), size) or b"")
+            )
             for which in abi.Default
         }
 

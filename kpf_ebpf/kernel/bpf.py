@@ -11,7 +11,7 @@ from pathlib import Path
 _SYSCALL = 321  # bpf, x86-64
 _libc = ctypes.CDLL(None, use_errno=True)
 
-MAP_CREATE, LOOKUP, UPDATE, DELETE = 0, 1, 2, 3
+MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY = 0, 1, 2, 3, 4
 OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 6, 7, 8, 9, 10
 PROGRAM_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 13, 15, 16, 17, 26
 ALLOW_MULTI, REPLACE = 2, 4
@@ -85,6 +85,19 @@ def delete(fd: int, key: bytes) -> None:
         call(DELETE, struct.pack("=IxxxxQQQ", fd, _pointer(keys), 0, 0))
     except FileNotFoundError:
         return
+
+
+def count(fd: int, key_size: int, most: int) -> int:
+    """How many elements a hash has, up to ``most``; other processes may change it meanwhile."""
+    key, following, number = None, ctypes.create_string_buffer(key_size), 0
+    while number < most:
+        try:
+            call(NEXT_KEY, struct.pack("=IxxxxQQ", fd, _pointer(key) if key else 0, _pointer(following)))
+        except FileNotFoundError:
+            break
+        key = ctypes.create_string_buffer(following.raw, key_size)
+        number += 1
+    return number
 
 
 def pin(fd: int, path: Path) -> None:

@@ -6,11 +6,10 @@ import struct
 from collections.abc import Iterator
 
 from kpf_ebpf.facts.model import FileKey
-from kpf_ebpf.image.compile import STOP_ALL
 from kpf_ebpf.image.model import ApplicationEntry, MapImage
 from kpf_ebpf.kernel import abi
 from kpf_ebpf.policy.model import Action
-from kpf_ebpf.resolve.model import ResolvedRule
+from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
 
 CHUNK_RULES = 256
 Items = list[tuple[bytes, bytes]]

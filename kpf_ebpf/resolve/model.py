@@ -88,4 +88,24 @@ class ResolvedPolicy:
     administration_port: int = 44334
     popup_port: int = 44501
     on_failure: str = "closed"
+    syslog: tuple[int, int] | None = None
+    """Where the network log also goes: (address, UDP port)."""
     warnings: tuple[str, ...] = field(default=())
+
+
+STOP_ALL = ResolvedRule("stop-all", "stop-all", "stop-all", Action.DENY, log=True)
+"""Step 1's verdict while the switch is on."""
+
+ORIGINS = (
+    "canary", "stop-all", "internal", "guard", "modified", "packet-filter", "predefined", "application", "default",
+)  # fmt: skip
+"""Where rules come from, in order of evaluation."""
+
+
+def ordered_rules(resolved: ResolvedPolicy) -> tuple[ResolvedRule, ...]:
+    """Every rule that can give a verdict, each once, in order of evaluation."""
+    rules = [STOP_ALL, *resolved.rules, *resolved.cells]
+    for application in resolved.applications:
+        rules += (application.modified, *(application.cells or ()))
+    unique = {rule.id: rule for rule in rules}
+    return tuple(sorted(unique.values(), key=lambda rule: ORIGINS.index(rule.origin)))

@@ -238,6 +238,12 @@ class _Resolver:
             )  # fmt: skip
         return list(made.values())
 
+    def syslog(self) -> tuple[int, int] | None:
+        """Where the Engine sends the log: the first address the server has."""
+        chosen = self.policy.preferences.syslog
+        addresses = self.name(chosen.server) if chosen.enabled else ()
+        return (addresses[0][0], chosen.port) if addresses else None
+
     def guard(self) -> list[ResolvedRule]:
         preferences = self.policy.preferences
         closed = ((preferences.administration_port, {6, 17}), (preferences.popup_port, {6}))
@@ -361,5 +367,6 @@ def resolve(policy: Policy, facts: Facts) -> ResolvedPolicy:
         administration_port=policy.preferences.administration_port,
         popup_port=policy.preferences.popup_port,
         on_failure=policy.preferences.on_failure,
+        syslog=this.syslog(),
         warnings=tuple(dict.fromkeys(this.warnings)),
     )

@@ -1,0 +1,115 @@
+"""kpf-ebpf status: what is really enforced."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from kpf_ebpf.cli import show
+from kpf_ebpf.cli.options import instance_option, json_option, show_json, told
+
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.machine import require_root
+from kpf_ebpf.engine.status import RuleStatus, Status, look
+from kpf_ebpf.policy.addresses import address_text
+
+SHOWN = 12
+"""Rules shown to a person: those with the most hits. ``rules`` shows all."""
+
+
+@click.command()
+@json_option
+@instance_option
+@told
+def status(as_json: bool, instance: Instance) -> None:
+    """Show what is enforced, proven by the canary. Exit status 0 only when really enforcing."""
+    require_root()
+    found = look(instance)
+    if as_json:
+        show_json(as_document(found))
+    else:
+        _show(found)
+    sys.exit(0 if found.enforcing else 1)
+
+
+def rule_document(one: RuleStatus) -> dict[str, Any]:
+    """A rule as JSON has it."""
+    return {
+        "id": one.rule.id,
+        "origin": one.rule.origin,
+        "description": one.rule.description,
+        "action": one.rule.action.value,
+        "hits": one.hits,
+        "packets": one.packets,
+        "bytes": one.bytes,
+    }
+
+
+def as_document(found: Status) -> dict[str, Any]:
+    """The status as JSON has it."""
+    enforced = found.enforced
+    return {
+        "enforcing": found.enforcing,
+        "engine": found.engine,
+        "instance": found.instance,
+        "cgroup": found.attachment.path if found.attachment else None,
+        "generation": found.active.generation,
+        "policy": {"file": enforced.policy_file, "sha256": enforced.policy_sha256} if enforced else None,
+        "hooks": [{"name": name, "attached": there} for name, there in found.hooks.items()],
+        "rules": [rule_document(one) for one in found.rules],
+        "applications": [{"path": one.path, "state": one.state, "sha256": one.sha256} for one in found.applications],
+        "names": [
+            {
+                "name": one.name,
+                "addresses": [address_text(address) for address in one.addresses],
+                "ttl": one.ttl,
+                "error": one.error or None,
+                "grace": enforced.name_grace if enforced else None,
+            }
+            for one in found.names
+        ],
+        "maps": [{"name": one.name, "entries": one.entries, "max": one.max} for one in found.maps],
+        "events": {"seen": found.seen, "lost": found.lost},
+        "canary": {"ok": found.canary.ok, "detail": found.canary.detail},
+        "stop-all": found.active.stop_all,
+        "pending-confirm": None,
+        "warnings": list(found.warnings),
+    }
+
+
+def _show(found: Status) -> None:
+    show.line(
+        f"{found.instance}: {'enforcing' if found.enforcing else 'NOT ENFORCING'}",
+        "bold green" if found.enforcing else "bold red",
+    )
+    if found.enforced is None:
+        show.line(f"  {found.canary.detail}; `kpf-ebpf up` begins")
+        return
+    missing = [name for name, there in found.hooks.items() if not there]
+    rows = (
+        ("policy", found.enforced.policy_file),
+        ("cgroup", found.attachment.path if found.attachment else "-"),
+        ("generation", str(found.active.generation)),
+        ("Engine", str(found.engine) if found.engine else "not running: enforced, but nothing is logged"),
+        ("canary", ("ok: " if found.canary.ok else "FAILED: ") + found.canary.detail),
+        ("hooks", f"missing: {', '.join(missing)}" if missing else f"all {len(found.hooks)} attached"),
+        ("stop-all", "ON: everything but the local administration is denied" if found.active.stop_all else "off"),
+        ("events", f"{found.seen} seen, {found.lost} lost"),
+    )
+    for name, text in rows:
+        show.line(f"  {name.ljust(11)}{text}")
+    hit = sorted((one for one in found.rules if one.hits), key=lambda one: -one.hits)[:SHOWN]
+    if hit:
+        show.line("")
+        show.table(
+            ("rule", "action", "hits", "packets", "bytes"),
+            ((one.rule.id, one.rule.action.value, one.hits, one.packets, one.bytes) for one in hit),
+            right=("hits", "packets", "bytes"),
+        )
+    changed = [one for one in found.applications if one.state != "accepted"]
+    if changed:
+        show.line("")
+        show.table(("application", "state", "accepted SHA-256"), ((one.path, one.state, one.sha256) for one in changed))
+    for warning in found.warnings:
+        show.warn(warning)

@@ -1,0 +1,83 @@
+"""kpf-ebpf up: enforce a policy."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+from kpf_ebpf.cli import show
+from kpf_ebpf.cli.options import instance_option, told
+from rich.console import Console
+
+from kpf_ebpf.engine.cgroup import find_cgroup
+from kpf_ebpf.engine.enforce import OBSERVE, Prepared, policy_path, prepare
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.machine import require_root
+from kpf_ebpf.engine.up import bring_up
+from kpf_ebpf.resolve.model import ordered_rules
+
+
+@click.command()
+@click.option("--policy", type=click.Path(path_type=Path), help="The policy file.")
+@click.option("--cgroup", metavar="PATH", help="A cgroup below the cgroup v2 mount (default: every process).")
+@click.option("--foreground", is_flag=True, help="Stay until the Engine ends.")
+@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be enforced, and stop.")
+@instance_option
+@told
+def up(
+    policy: Path | None,
+    cgroup: str | None,
+    foreground: bool,
+    yes: bool,
+    dry_run: bool,
+    instance: Instance,
+) -> None:
+    """Enforce a policy; returns when enforcement is live and proven. Again: replaces it without a gap."""
+    path = policy_path(policy)
+    if dry_run:
+        _print(path, prepare(path, None))
+        return
+    require_root()
+    place = find_cgroup(cgroup)
+    progress = Console(stderr=True)
+    with progress.status("starting") as shown:
+        made = bring_up(instance, path, place, lambda text: shown.update(text))
+    for warning in made.enforced.resolved.warnings:
+        show.warn(warning)
+    which = "the shipped observe policy: everything is permitted and logged" if path == OBSERVE else str(path)
+    show.line(f"enforcing {which}")
+    show.line(f"  cgroup      {place.path}")
+    show.line(f"  generation  {made.enforced.generation}")
+    show.line(f"  Engine      {made.engine.pid}")
+    show.line(f"  canary      {made.canary.detail}")
+    if foreground:
+        sys.exit(_stay(made.engine))
+
+
+def _stay(engine: subprocess.Popen[bytes]) -> int:
+    """Waits for the Engine; passes on what should end it. Enforcement goes on without it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: engine.terminate())
+    status = engine.wait()
+    show.line("the Engine ended; the policy is still enforced (kpf-ebpf down ends that)")
+    return 0 if status == 0 else 1
+
+
+def _print(path: Path, ready: Prepared) -> None:
+    """The image, as far as it means something to a person."""
+    rules = ordered_rules(ready.image.policy)
+    show.table(
+        ("rule", "origin", "action", "description"),
+        ((rule.id, rule.origin, rule.action.value, rule.description) for rule in rules if rule.origin != "canary"),
+    )
+    image = ready.image
+    show.line(
+        f"{path}: {len(rules)} rules, {image.positions} positions, {len(image.applications)} program files, "
+        f"{len(image.prefixes)} address prefixes; nothing was changed"
+    )
+    for warning in ready.warnings:
+        show.warn(warning)

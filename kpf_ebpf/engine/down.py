@@ -1,0 +1,47 @@
+"""down: the end of enforcement, with or without a living Engine."""
+
+from __future__ import annotations
+
+import os
+
+from kpf_ebpf.engine import process, records
+from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.folders import Instance, remove_folder
+from kpf_ebpf.engine.records import Attachment
+from kpf_ebpf.kernel import hooks
+
+
+def bring_down(instance: Instance, *, force: bool = False) -> bool:
+    """Stops enforcing and removes everything but the log and the password; False: there was nothing.
+
+    ``force`` goes on where the records are damaged. Raises EngineError.
+    """
+    with instance.locked():
+        there = instance.pins.exists() or instance.run.exists()
+        try:
+            place = records.read(instance, Attachment)
+        except EngineError:
+            if not force:
+                raise
+            place = None
+        if there:
+            take_down(instance, place.folder if place else None)
+        return there
+
+
+def take_down(instance: Instance, folder: str | None) -> None:
+    """Detaches from the cgroup, ends the Engine, removes pins and run folder, in that order."""
+    try:
+        if folder is not None:
+            group = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                hooks.detach(instance.pins, group)
+            finally:
+                os.close(group)
+    except FileNotFoundError:
+        pass  # the cgroup is gone, and its programs with it
+    try:
+        process.stop(instance)
+    finally:
+        remove_folder(instance.pins)
+        remove_folder(instance.run)

@@ -1,0 +1,113 @@
+"""From a policy file to the kernel's active image: the pipeline once through, and the record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from kpf_ebpf.engine import password, records
+from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.facts.files import Identify
+from kpf_ebpf.facts.gather import gather
+from kpf_ebpf.facts.model import Facts, FileFact
+from kpf_ebpf.facts.system import home_cookie
+from kpf_ebpf.image.compile import TooManyRules, compile_image
+from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.kernel.apply import apply
+from kpf_ebpf.policy.load import load
+from kpf_ebpf.policy.model import Policy
+from kpf_ebpf.resolve.model import ResolvedApplication
+from kpf_ebpf.resolve.resolve import resolve
+
+POLICY = Path("/etc/kpf-ebpf/policy.toml")
+OBSERVE = Path(__file__).resolve().parent.parent / "policy" / "observe.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A policy on its way into the kernel."""
+
+    policy: Policy
+    facts: Facts
+    image: MapImage
+    warnings: tuple[str, ...]
+
+
+def policy_path(chosen: Path | None) -> Path:
+    """The policy that ``up`` takes: the one named, else the machine's, else the shipped observe policy."""
+    if chosen is not None:
+        return chosen.absolute()
+    return POLICY if POLICY.exists() else OBSERVE
+
+
+def keep_accepted(facts: Facts, before: Iterable[ResolvedApplication], on_modified: str) -> Facts:
+    """The facts, with programs that changed since they were accepted marked so that they count as modified.
+
+    A file with the digest it had is the same program. With ``on_modified`` "accept-system", what is only root's to
+    write is taken as it is. What counts as modified keeps the digest that was accepted, and gets an impossible ctime.
+    """
+    accepted = {application.path: application for application in before}
+
+    def judged(fact: FileFact) -> FileFact:
+        known = accepted.get(fact.path)
+        if known is None or fact.problem or fact.sha256 == known.sha256:
+            return fact
+        if on_modified == "accept-system" and fact.root_owned:
+            return fact
+        return replace(fact, sha256=known.sha256, key=replace(fact.key, ctime_seconds=-1))
+
+    found = {word: tuple(judged(fact) for fact in programs) for word, programs in facts.applications.items()}
+    return replace(facts, applications=MappingProxyType(found))
+
+
+def prepare(
+    path: Path,
+    identify: Identify | None,
+    *,
+    password_set: bool = False,
+    before: Enforced | None = None,
+    cookie: int = 0,
+) -> Prepared:
+    """Reads, resolves and compiles a policy. Raises PolicyError for a bad one, EngineError for one too large."""
+    policy, findings = load(path)
+    facts = gather(policy, identify, password_set=password_set, netns_cookie=cookie)
+    facts = keep_accepted(facts, before.resolved.applications if before else (), policy.preferences.on_modified)
+    resolved = resolve(policy, facts)
+    resolved = replace(resolved, warnings=(*map(str, findings), *resolved.warnings))
+    try:
+        image = compile_image(resolved, before.counters if before else None)
+    except TooManyRules as problem:
+        raise EngineError(f"{path}: {problem}; nothing was changed") from problem
+    return Prepared(policy, facts, image, resolved.warnings)
+
+
+def enforce(instance: Instance, path: Path, identify: Identify, before: Enforced | None) -> Enforced:
+    """Makes a policy file the one that is enforced. Raises PolicyError or EngineError; nothing was changed then."""
+    ready = prepare(path, identify, password_set=password.is_set(instance), before=before, cookie=home_cookie())
+    made = Enforced(
+        generation=0,
+        policy_file=str(path),
+        policy_sha256=ready.policy.sha256,
+        resolved=ready.image.policy,
+        counters=dict(ready.image.counters),
+        names=tuple(ready.facts.names.values()),
+        name_grace=ready.policy.preferences.name_grace,
+    )
+    known = before.counters if before else {}
+    fresh = [number for rule, number in made.counters.items() if known.get(rule) != number]
+    try:
+        generation = apply(
+            instance.pins,
+            ready.image,
+            fresh,
+            lambda generation: records.write(instance, replace(made, generation=generation)),
+        )
+    except OSError as problem:
+        raise EngineError(
+            f"the kernel's maps could not be filled: {problem.strerror}; run `kpf-ebpf status`; the old policy stands"
+        ) from problem
+    return replace(made, generation=generation)

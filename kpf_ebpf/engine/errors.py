@@ -1,0 +1,7 @@
+"""What can go wrong around the pipeline, as one line for a person."""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """The message is one line: what failed, why, and what to do next."""

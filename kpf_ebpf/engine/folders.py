@@ -1,0 +1,113 @@
+"""An instance's places: its folders and its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpf_ebpf.engine.errors import EngineError
+
+NAME = re.compile(r"[a-z0-9-]{1,32}")
+DEFAULT = "kpf-ebpf"
+RUN, STATE, LOG = Path("/run/kpf-ebpf"), Path("/var/lib/kpf-ebpf"), Path("/var/log/kpf-ebpf")
+BPFFS = Path("/sys/fs/bpf")
+FOLDER_MODE = 0o700
+
+
+def bpffs_mount() -> Path | None:
+    """Where a bpf file system is mounted; None: nowhere. /sys/fs/bpf is preferred."""
+    found = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        fields = line.split(" ")
+        if len(fields) > 2 and fields[2] == "bpf":
+            found.append(Path(fields[1]))
+    return BPFFS if BPFFS in found or (not found and os.path.ismount(BPFFS)) else next(iter(found), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One firewall on this machine, by name: several can live side by side."""
+
+    name: str = DEFAULT
+
+    @property
+    def run(self) -> Path:
+        """What is true until the next boot: the description of what is enforced, the Engine."""
+        return RUN / self.name
+
+    @property
+    def state(self) -> Path:
+        """What outlives a boot: the password."""
+        return STATE / self.name
+
+    @property
+    def log(self) -> Path:
+        """The network log."""
+        return LOG / self.name
+
+    @property
+    def pins(self) -> Path:
+        """The pinned maps and programs."""
+        return (bpffs_mount() or BPFFS) / "kpf-ebpf" / self.name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the instance's lock: one command at a time changes it. Raises EngineError if another one does."""
+        make_folder(RUN)
+        path = RUN / f".{self.name}.lock"
+        while True:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                raise EngineError(
+                    f"another kpf-ebpf command is changing the instance {self.name}; wait for it, then try again"
+                ) from None
+            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+                break
+            os.close(descriptor)  # its last holder removed it meanwhile
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, root's alone. Raises EngineError if something else stands there."""
+    for folder in (path.parent, path) if path.parent.name == DEFAULT else (path,):
+        try:
+            folder.mkdir(mode=FOLDER_MODE)
+        except FileExistsError:
+            pass
+        except OSError as problem:
+            raise EngineError(f"folder {folder}: {problem.strerror}; make its parent folder writable") from problem
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0:
+            raise EngineError(f"{folder} is not a folder of root's; remove it and try again")
+        if stat.S_IMODE(status.st_mode) != FOLDER_MODE:
+            folder.chmod(FOLDER_MODE)
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder with all that is in it; nothing there is fine."""
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def write_file(path: Path, text: str, mode: int = 0o600) -> None:
+    """Writes a file so that readers see the old text or the new, never half of one."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, mode)
+        file.write(text)
+    fresh.replace(path)

@@ -1,0 +1,93 @@
+"""The Engine as a process: starting, registering, finding and ending it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from kpf_ebpf.engine import records
+from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.folders import LOG, Instance, make_folder
+from kpf_ebpf.engine.records import EngineProcess
+from kpf_ebpf.facts.files import Identify
+from kpf_ebpf.kernel import abi, processes
+
+PATIENCE = 10.0
+"""Seconds the Engine may take to start, or to end."""
+READY, GO = b"ready\n", b"go\n"
+
+
+def living(instance: Instance) -> int | None:
+    """The Engine's process id; None: no Engine lives."""
+    known = records.read(instance, EngineProcess)
+    return known.pid if known and processes.start_time(known.pid) == known.started else None
+
+
+def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
+    """Starts the Engine, registers it, and lets it begin. Raises EngineError with what it said if it does not.
+
+    It runs isolated (-I), so that nobody's environment can make it load anything else.
+    """
+    make_folder(LOG)
+    make_folder(instance.log)
+    complaints = os.open(instance.log / "engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        engine = subprocess.Popen(
+            [sys.executable, "-I", "-m", "kpf_ebpf.engine", instance.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            start_new_session=True,
+        )
+    finally:
+        os.close(complaints)
+    assert engine.stdin is not None and engine.stdout is not None
+    heard, _, _ = select.select([engine.stdout], [], [], PATIENCE)
+    if not heard or engine.stdout.readline() != READY:
+        engine.kill()
+        engine.wait()
+        raise EngineError(f"the Engine did not start; see {instance.log}/engine.log")
+    started = processes.start_time(engine.pid)
+    assert started is not None
+    executable = os.open(f"/proc/{engine.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        processes.register(instance.pins, engine.pid, abi.Component.ENGINE, identify(executable))
+    finally:
+        os.close(executable)
+    records.write(instance, EngineProcess(engine.pid, started))
+    engine.stdin.write(GO)
+    engine.stdin.close()
+    engine.stdout.close()
+    return engine
+
+
+def stop(instance: Instance) -> None:
+    """Ends the Engine, if one lives: it is asked, and after PATIENCE seconds killed."""
+    known = records.read(instance, EngineProcess)
+    if known is None:
+        return
+    try:
+        handle = os.pidfd_open(known.pid)
+    except OSError:
+        handle = -1
+    try:
+        if handle >= 0 and processes.start_time(known.pid) == known.started and _is_engine(known.pid, instance):
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+            if not select.select([handle], [], [], PATIENCE)[0]:
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [], PATIENCE)
+    finally:
+        if handle >= 0:
+            os.close(handle)
+    records.forget(instance, EngineProcess)
+
+
+def _is_engine(pid: int, instance: Instance) -> bool:
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return b"kpf_ebpf.engine" in words and instance.name.encode() in words

@@ -1,0 +1,89 @@
+"""What is written down in the run folder: what is enforced, and which process is the Engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cattrs
+from cattrs.preconf.json import make_converter
+
+from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.folders import Instance, write_file
+from kpf_ebpf.facts.model import NameFact
+from kpf_ebpf.image.compile import compile_image
+from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.resolve.model import ResolvedPolicy
+
+T = TypeVar("T")
+_converter = make_converter()
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """A policy as it is enforced: what the kernel's image was compiled from. Written before the kernel switches."""
+
+    generation: int
+    policy_file: str
+    policy_sha256: str
+    resolved: ResolvedPolicy
+    counters: dict[str, int]
+    names: tuple[NameFact, ...] = ()
+    name_grace: int = 0
+
+    def image(self) -> MapImage:
+        """The image the kernel has, compiled once more."""
+        return compile_image(self.resolved, self.counters)
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where the hooks are attached: a cgroup's folder, and its path below the mount."""
+
+    folder: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProcess:
+    """The process that ``up`` registered as the Engine: its id and start time (clock ticks since boot)."""
+
+    pid: int
+    started: int
+
+
+def _path(instance: Instance, kind: type[Any]) -> Path:
+    return instance.run / {Enforced: "enforced.json", Attachment: "attachment.json", EngineProcess: "engine.json"}[kind]
+
+
+def write(instance: Instance, record: Enforced | Attachment | EngineProcess) -> None:
+    """Replaces the record of this kind."""
+    write_file(_path(instance, type(record)), json.dumps(_converter.unstructure(record)))
+
+
+def read(instance: Instance, kind: type[T]) -> T | None:
+    """The record of a kind; None: there is none. Raises EngineError for one that no kpf-ebpf wrote."""
+    path = _path(instance, kind)
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    try:
+        return _converter.structure(json.loads(text), kind)
+    except (ValueError, TypeError, KeyError, cattrs.errors.BaseValidationError) as problem:
+        raise EngineError(f"{path} is damaged ({type(problem).__name__}); run `kpf-ebpf up` again") from problem
+
+
+def changed_at(instance: Instance) -> int:
+    """When the record of what is enforced was last replaced (ns); 0: there is none."""
+    try:
+        return _path(instance, Enforced).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def forget(instance: Instance, kind: type[Any]) -> None:
+    """Removes the record of a kind."""
+    _path(instance, kind).unlink(missing_ok=True)

@@ -1,0 +1,124 @@
+"""What the Engine does: events into the network log, until it is told to end. It enforces nothing: the kernel does."""
+
+from __future__ import annotations
+
+import pwd
+import signal
+import struct
+import time
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+from kpf_ebpf.engine import records
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.syslog import Syslog
+from kpf_ebpf.events.collapse import Collapser
+from kpf_ebpf.events.decode import RawEvent, decode
+from kpf_ebpf.events.enrich import RuleName, enrich
+from kpf_ebpf.events.files import LogFile
+from kpf_ebpf.events.model import LogRecord
+from kpf_ebpf.events.paths import PathFinder
+from kpf_ebpf.facts.model import FileKey
+from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.perf import EventReader
+from kpf_ebpf.resolve.model import ordered_rules
+
+POLL_MS = 200
+"""Milliseconds between looks at what else is to do."""
+REMEMBERED = 8
+"""Generations whose rules are remembered, for events that come late."""
+
+
+@lru_cache(maxsize=1024)
+def user_name(uid: int) -> str | None:
+    """A user's name; None: it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return None
+
+
+def clock(nanoseconds: int) -> datetime:
+    """The date of a moment of the kernel's monotonic clock."""
+    ago = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - nanoseconds
+    return (datetime.now(UTC) - timedelta(microseconds=ago // 1000)).astimezone()
+
+
+class Engine:
+    """Reads the perf buffers of an instance. ``malformed`` counts events that made no sense."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.malformed = 0
+        self._instance = instance
+        self._ended = False
+        self._rules: dict[int, dict[int, RuleName]] = {}
+        self._read_at = 0
+        self._paths_map = bpf.open_pinned(instance.pins / "paths")
+        self._paths = PathFinder(self._path_text)
+        self._collapser = Collapser()
+        self._log = LogFile(instance.log)
+        self._syslog = Syslog()
+        self._refresh()
+        self._reader = EventReader(instance.pins / "events", self._take)
+
+    def run(self) -> None:
+        """Works until SIGTERM or SIGINT; then writes what is held back."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        while not self._ended:
+            self._reader.poll(POLL_MS)
+            self._write(self._collapser.flush(time.monotonic()))
+        self._reader.poll(0)
+        self._write(self._collapser.drain())
+        self._log.close()
+
+    def _end(self, *_: object) -> None:
+        self._ended = True
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            event = decode(raw)
+        except ValueError:
+            self.malformed += 1
+            return
+        if event.log or event.alert:
+            record = enrich(event, self._rules_of(event), self._paths.path_of, user_name, clock)
+            self._write(self._collapser.push(record, time.monotonic()))
+
+    def _write(self, finished: list[LogRecord]) -> None:
+        for record in finished:
+            self._syslog.send(self._log.append(record))
+
+    def _rules_of(self, event: RawEvent) -> dict[int, RuleName]:
+        generation = event.active >> 8
+        if generation not in self._rules:
+            self._refresh()
+        known = [number for number in self._rules if number <= generation]
+        return self._rules[max(known)] if known else {}
+
+    def _refresh(self) -> None:
+        """Reads what is enforced now, if it changed: the rules by counter, and where the syslog goes."""
+        changed = records.changed_at(self._instance)
+        if changed == self._read_at:
+            return
+        enforced = records.read(self._instance, Enforced)
+        if enforced is None:
+            return
+        self._read_at = changed
+        by_id = {rule.id: rule for rule in ordered_rules(enforced.resolved)}
+        self._rules[enforced.generation] = {
+            counter: RuleName(rule.id, rule.description, rule.origin)
+            for rule_id, counter in enforced.counters.items()
+            if (rule := by_id.get(rule_id))
+        }
+        while len(self._rules) > REMEMBERED:
+            del self._rules[min(self._rules)]
+        self._syslog.retarget(enforced.resolved.syslog)
+
+    def _path_text(self, key: FileKey) -> str | None:
+        packed = struct.pack(
+            "=QIIqIxxxx", key.inode, key.device, key.generation, key.ctime_seconds, key.ctime_nanoseconds
+        )
+        data = bpf.lookup(self._paths_map, packed, abi.PATH_BYTES)
+        return data.split(b"\0")[0].decode("utf-8", "surrogateescape") if data else None

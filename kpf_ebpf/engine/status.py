@@ -1,0 +1,159 @@
+"""status: what is really so, asked of the kernel, not of the Engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpf_ebpf.engine import canary, process, records
+from kpf_ebpf.engine.canary import Canary
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.facts.model import FileKey, NameFact
+from kpf_ebpf.kernel import abi, bpf, hooks, load
+from kpf_ebpf.kernel.apply import Active, read_active, read_counters, read_defaults
+from kpf_ebpf.kernel.hooks import opened
+from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule, ordered_rules
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """A rule and what it judged."""
+
+    rule: ResolvedRule
+    hits: int = 0
+    packets: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationStatus:
+    """A program the policy names. ``state``: accepted, modified (its file changed), or missing."""
+
+    path: str
+    state: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapStatus:
+    """How full a map is; ``entries`` None: not counted."""
+
+    name: str
+    entries: int | None
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """All of it. ``enforcing`` is true only if the canary proved it and every hook is attached."""
+
+    enforcing: bool
+    engine: int | None
+    instance: str
+    attachment: Attachment | None
+    active: Active
+    enforced: Enforced | None
+    hooks: dict[str, bool]
+    rules: tuple[RuleStatus, ...]
+    applications: tuple[ApplicationStatus, ...]
+    names: tuple[NameFact, ...]
+    maps: tuple[MapStatus, ...]
+    seen: int
+    lost: int
+    canary: Canary
+    warnings: tuple[str, ...]
+
+
+def rule_statuses(instance: Instance, enforced: Enforced) -> tuple[RuleStatus, ...]:
+    """Every rule in order, with its counters."""
+    rules = [rule for rule in ordered_rules(enforced.resolved) if rule.origin != "canary"]
+    counts = read_counters(instance.pins, (number for number in enforced.counters.values()))
+    return tuple(
+        RuleStatus(rule, *counts[enforced.counters[rule.id]]) if rule.id in enforced.counters else RuleStatus(rule)
+        for rule in rules
+    )
+
+
+def _application(pins: Path, application: ResolvedApplication) -> ApplicationStatus:
+    state = "missing"
+    try:
+        descriptor = os.open(application.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return ApplicationStatus(application.path, state, application.sha256)
+    try:
+        now: FileKey | None = load.identify(pins, descriptor)
+    except OSError:
+        now = None
+    finally:
+        os.close(descriptor)
+    return ApplicationStatus(application.path, "accepted" if now == application.key else "modified", application.sha256)
+
+
+def _maps(pins: Path) -> tuple[MapStatus, ...]:
+    """The maps that can fill up."""
+    found = []
+    for name in ("processes", "paths", "flows", "recent", "mirrors"):
+        with opened(pins / name) as fd:
+            spec = abi.MAPS[name]
+            found.append(MapStatus(name, bpf.count(fd, spec.key_size, spec.entries), spec.entries))
+    return tuple(found)
+
+
+def _hooks(instance: Instance, place: Attachment | None) -> dict[str, bool]:
+    try:
+        group = os.open(place.folder if place else "", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return {hook.name: False for hook in hooks.HOOKS}
+    try:
+        return hooks.attached_hooks(instance.pins, group)
+    finally:
+        os.close(group)
+
+
+def look(instance: Instance) -> Status:
+    """Looks at everything; sends the canary out. Raises EngineError if the records are damaged."""
+    place, enforced = records.read(instance, Attachment), records.read(instance, Enforced)
+    engine = process.living(instance)
+    if enforced is None or place is None or not (instance.pins / "active").exists():
+        return Status(
+            False, engine, instance.name, place, Active(0, False, None), None, {}, (), (), (), (), 0, 0,
+            Canary(False, "nothing is enforced"), (),
+        )  # fmt: skip
+    active, attached = read_active(instance.pins), _hooks(instance, place)
+    sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
+    defaults = read_defaults(instance.pins)
+    warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults)]
+    return Status(
+        enforcing=sung.ok and all(attached.values()) and active.slot is not None,
+        engine=engine,
+        instance=instance.name,
+        attachment=place,
+        active=active,
+        enforced=enforced,
+        hooks=attached,
+        rules=rule_statuses(instance, enforced),
+        applications=tuple(_application(instance.pins, one) for one in enforced.resolved.applications),
+        names=enforced.names,
+        maps=_maps(instance.pins),
+        seen=defaults[abi.Default.EVENT_SEEN] + defaults[abi.Default.EVENT_LOST],
+        lost=defaults[abi.Default.EVENT_LOST],
+        canary=sung,
+        warnings=tuple(warnings),
+    )
+
+
+_TELLING: dict[abi.Default, Callable[[int], str]] = {
+    abi.Default.BROKEN_IMAGE: lambda count: f"{count} packets met a broken image and were denied; run `kpf-ebpf up`",
+    abi.Default.NO_MEMORY: lambda count: f"{count} verdicts could not be remembered (no memory); they stand",
+    abi.Default.PROCESS_LOST: lambda count: f"{count} processes could not be remembered; their owner is unknown",
+}
+
+
+def _warnings(engine: int | None, attached: dict[str, bool], defaults: dict[abi.Default, int]) -> list[str]:
+    found = [f"hook {name} is not attached; run `kpf-ebpf up`" for name, there in attached.items() if not there]
+    if engine is None:
+        found.append("the Engine is not running: enforced, but nothing is logged; run `kpf-ebpf up`")
+    return found + [text(defaults[which]) for which, text in _TELLING.items() if defaults[which]]

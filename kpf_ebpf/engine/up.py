@@ -1,0 +1,120 @@
+"""up: everything that lies between a policy file and proven enforcement."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpf_ebpf.engine import canary, down, machine, process, records
+from kpf_ebpf.engine.enforce import enforce
+from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.folders import RUN, Instance, bpffs_mount, make_folder
+from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.kernel import hooks
+from kpf_ebpf.kernel.apply import Active, read_active, write_active
+from kpf_ebpf.kernel.hooks import AttachError
+from kpf_ebpf.kernel.load import LoadError, Programs, load
+from kpf_ebpf.kernel.processes import scan
+from kpf_ebpf.policy.load import load as load_policy
+
+Tell = Callable[[str], None]
+"""Is told what is being done, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """What ``up`` reached."""
+
+    enforced: Enforced
+    attachment: Attachment
+    canary: canary.Canary
+    engine: subprocess.Popen[bytes]
+
+
+def bring_up(instance: Instance, policy: Path, place: Attachment, tell: Tell) -> Up:
+    """Enforces a policy on a cgroup; returns once the canary has proven it.
+
+    Raises PolicyError or EngineError. What was enforced before is enforced then as before; if nothing was, nothing is.
+    """
+    machine.require()
+    load_policy(policy)  # a bad policy is told before anything is touched
+    with instance.locked():
+        before = records.read(instance, Enforced) if (instance.pins / "active").exists() else None
+        _make_folders(instance)
+        try:
+            return _replace(instance, policy, place, before, tell)
+        except BaseException:
+            if before is None:
+                down.take_down(instance, place.folder)
+            raise
+
+
+def _make_folders(instance: Instance) -> None:
+    make_folder(RUN)
+    make_folder(instance.run)
+    mount = bpffs_mount()
+    if mount is None:
+        raise EngineError("no bpf file system is mounted; run `kpf-ebpf doctor`; nothing was changed")
+    make_folder(mount / "kpf-ebpf")
+    make_folder(instance.pins)
+
+
+def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforced | None, tell: Tell) -> Up:
+    tell("compiling and loading the programs")
+    try:
+        programs = load(instance.pins)
+    except LoadError as problem:
+        raise EngineError(f"{problem}; nothing was changed") from problem
+    old_place = records.read(instance, Attachment)
+    group = os.open(place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        tell("attaching the hooks")
+        try:
+            hooks.attach(instance.pins, programs.descriptors, group)
+        except AttachError as problem:
+            raise EngineError(f"{problem}; run `kpf-ebpf doctor`; nothing was changed") from problem
+    finally:
+        os.close(group)
+    tell("looking at the processes that run already")
+    scan(instance.pins, programs.identify)
+    tell("resolving the policy")
+    former = read_active(instance.pins)
+    enforced = enforce(instance, policy, programs.identify, before)
+    tell("proving enforcement with the canary")
+    sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
+    if not sung.ok:
+        if before is not None:
+            _go_back(instance, former, before)
+        raise EngineError(f"the canary did not prove enforcement: {sung.detail}; what was enforced before stands")
+    records.write(instance, place)
+    if old_place is not None and old_place.folder != place.folder:
+        _leave(instance, old_place)
+    return Up(enforced, place, sung, _new_engine(instance, programs, tell))
+
+
+def _new_engine(instance: Instance, programs: Programs, tell: Tell) -> subprocess.Popen[bytes]:
+    tell("starting the Engine")
+    process.stop(instance)
+    return process.start(instance, programs.identify)
+
+
+def _go_back(instance: Instance, former: Active, before: Enforced) -> None:
+    """Makes the image active that was: its slot has not been touched."""
+    generation = read_active(instance.pins).generation + 1
+    records.write(instance, before)
+    write_active(instance.pins, Active(generation, former.stop_all, former.slot))
+
+
+def _leave(instance: Instance, place: Attachment) -> None:
+    """Detaches from a cgroup that is not the firewalled one any more."""
+    try:
+        group = os.open(place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        hooks.detach(instance.pins, group)
+    finally:
+        os.close(group)
