@@ -13,13 +13,17 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
 
 RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click python3-cattr \
                     python3-rich python3-setuptools python3-wheel
-TEST_PACKAGES := curl ncat bind9-dnsutils dnsmasq-base iputils-ping iproute2
+DEMO_PACKAGES := curl ncat iproute2
+TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
-.PHONY: install test lint clean root runtime-packages test-packages bpffs checks FORCE
+.PHONY: install demo test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
+
+demo: install demo-packages ## curl permitted, ncat denied, in namespaces of its own; leaves nothing behind
+	scripts/demo
 
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
 	$(PYTHON) -P -m pytest
@@ -54,6 +58,9 @@ endef
 
 runtime-packages: root
 	$(call apt,$(RUNTIME_PACKAGES))
+
+demo-packages: root
+	$(call apt,$(DEMO_PACKAGES))
 
 test-packages: root
 	$(call apt,$(TEST_PACKAGES))

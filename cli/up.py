@@ -15,7 +15,7 @@ from rich.console import Console
 from kpf_ebpf.engine.cgroup import find_cgroup
 from kpf_ebpf.engine.enforce import OBSERVE, Prepared, policy_path, prepare
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.machine import require_root
+from kpf_ebpf.engine.machine import require
 from kpf_ebpf.engine.up import bring_up
 from kpf_ebpf.resolve.model import ordered_rules
 
@@ -41,7 +41,7 @@ def up(
     if dry_run:
         _print(path, prepare(path, None))
         return
-    require_root()
+    require()
     place = find_cgroup(cgroup)
     progress = Console(stderr=True)
     with progress.status("starting") as shown:

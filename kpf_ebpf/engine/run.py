@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pwd
 import signal
-import struct
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -21,6 +20,7 @@ from kpf_ebpf.events.model import LogRecord
 from kpf_ebpf.events.paths import PathFinder
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.pack import pack_file
 from kpf_ebpf.kernel.perf import EventReader
 from kpf_ebpf.resolve.model import ordered_rules
 
@@ -117,8 +117,5 @@ class Engine:
         self._syslog.retarget(enforced.resolved.syslog)
 
     def _path_text(self, key: FileKey) -> str | None:
-        packed = struct.pack(
-            "=QIIqIxxxx", key.inode, key.device, key.generation, key.ctime_seconds, key.ctime_nanoseconds
-        )
-        data = bpf.lookup(self._paths_map, packed, abi.PATH_BYTES)
+        data = bpf.lookup(self._paths_map, pack_file(key), abi.PATH_BYTES)
         return data.split(b"\0")[0].decode("utf-8", "surrogateescape") if data else None

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, down, machine, process, records
+from kpf_ebpf.engine import canary, down, process, records
 from kpf_ebpf.engine.enforce import enforce
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import RUN, Instance, bpffs_mount, make_folder
@@ -39,7 +39,6 @@ def bring_up(instance: Instance, policy: Path, place: Attachment, tell: Tell) ->
 
     Raises PolicyError or EngineError. What was enforced before is enforced then as before; if nothing was, nothing is.
     """
-    machine.require()
     load_policy(policy)  # a bad policy is told before anything is touched
     with instance.locked():
         before = records.read(instance, Enforced) if (instance.pins / "active").exists() else None

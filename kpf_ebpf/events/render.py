@@ -15,7 +15,7 @@ MAX_LINE = 65536
 """Characters of the longest JSON line that is read."""
 
 _KEYS = tuple(field.name for field in fields(LogRecord))
-_WIDTHS = (6, 5, 19, 28, 32, 9, 21, 21, 10, 6)
+_WIDTHS = (6, 5, 19, 36, 28, 9, 21, 21, 8, 6)
 _HEADINGS = ("line", "count", "date", "rule", "application", "direction", "local", "remote", "protocol", "action")
 _TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
     {

@@ -38,7 +38,6 @@ def gather(
         cgroup_mount(read_text("/proc/self/mounts") or ""),
     )
     adapters, adapter_warnings = gather_adapters()
-    name_warnings = tuple(f"name {fact.name}: {fact.error}" for fact in names.values() if fact.error and resolve_names)
     proxy_warnings = (f"proxy, from {proxy.source}: {proxy.problem}",) if proxy.problem else ()
     return Facts(
         applications=MappingProxyType(applications),
@@ -50,9 +49,7 @@ def gather(
         resolvers=parse_resolvers(read_text("/etc/resolv.conf") or ""),
         password_set=password_set,
         netns_cookie=netns_cookie,
-        warnings=(
-            application_warnings + name_warnings + proxy_warnings + user_warnings + cgroup_warnings + adapter_warnings
-        ),
+        warnings=(application_warnings + proxy_warnings + user_warnings + cgroup_warnings + adapter_warnings),
     )
 
 

@@ -29,6 +29,11 @@ def pack_rule(rule: ResolvedRule, counter: int) -> bytes:
     )
 
 
+def pack_file(key: FileKey) -> bytes:
+    """struct kpf_file."""
+    return struct.pack("=QIIqIxxxx", key.inode, key.device, key.generation, key.ctime_seconds, key.ctime_nanoseconds)
+
+
 def _application(entry: ApplicationEntry) -> bytes:
     return struct.pack("=8I", entry.application_class, entry.component, entry.modified, *entry.cells, 0)
 

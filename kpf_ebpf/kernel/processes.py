@@ -10,6 +10,7 @@ from pathlib import Path
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
+from kpf_ebpf.kernel.pack import pack_file
 
 INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 """Inode of the first user namespace (PROC_USER_INIT_INO)."""
@@ -18,17 +19,7 @@ ROUNDS = 10
 
 
 def _value(key: FileKey, component: abi.Component) -> bytes:
-    return struct.pack(
-        "=QIIqIIII",
-        key.inode,
-        key.device,
-        key.generation,
-        key.ctime_seconds,
-        key.ctime_nanoseconds,
-        0,
-        component,
-        0,
-    )
+    return pack_file(key) + struct.pack("=II", component, 0)
 
 
 def register(pins: Path, pid: int, component: abi.Component, key: FileKey | None = None) -> None:

@@ -8,8 +8,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from .child import Child, Result
@@ -175,6 +176,18 @@ class Bench:
         finally:
             child.stop()
 
+    def real(self, *command: str, netns: Place = "client", cgroup: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a program of the system to its end, in the namespace and in the cgroup."""
+        enter = 'echo $$ >"$0/cgroup.procs" && exec "$@"' if cgroup else 'exec "$@"'
+        return subprocess.run(
+            ["nsenter", f"--net=/run/netns/{self.namespaces[netns]}", "sh", "-c", enter, str(self.cgroup), *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
     def serve(self, program: str, *arguments: object, **where: Any) -> Child:
         """Return a server that listens already."""
         child = self.start(program, *arguments, **where)
@@ -196,18 +209,25 @@ class Bench:
         self.policy.write_text(text)
         return self.policy
 
-    def kpf(self, *arguments: str, check: bool = False, text: str = "") -> subprocess.CompletedProcess[str]:
-        """Run the command for this instance, in the client namespace."""
+    def command(self, *arguments: str, binds: Mapping[str, Path] = MappingProxyType({})) -> list[str]:
+        """Return the command for this instance in the client namespace; ``binds``: what it sees at a path instead."""
+        own = [str(COMMAND), *arguments, "--instance", self.instance]
+        if binds:
+            mounts = "".join(f"mount --bind {source} {target} && " for target, source in binds.items())
+            own = ["unshare", "--mount", "sh", "-c", f'{mounts}exec "$@"', "sh", *own]
+        return ["nsenter", f"--net=/run/netns/{self.namespaces['client']}", *own]
+
+    def kpf(
+        self,
+        *arguments: str,
+        check: bool = False,
+        text: str = "",
+        binds: Mapping[str, Path] = MappingProxyType({}),
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the command for this instance."""
         self.used = True
         return subprocess.run(
-            [
-                "nsenter",
-                f"--net=/run/netns/{self.namespaces['client']}",
-                str(COMMAND),
-                *arguments,
-                "--instance",
-                self.instance,
-            ],
+            self.command(*arguments, binds=binds),
             input=text,
             capture_output=True,
             text=True,
@@ -219,6 +239,11 @@ class Bench:
         """Run ``check`` on a policy file of this text."""
         command = [str(COMMAND), "check", str(self.write_policy(text))]
         return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+    def try_up(self, policy: str, binds: Mapping[str, Path] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
+        """Run ``up`` with a policy of this text and return how it went."""
+        self.write_policy(policy)
+        return self.kpf("up", "--policy", str(self.policy), "--cgroup", self.cgroup_name, "--yes", binds=binds)
 
     def up(self, *arguments: str, policy: str | None = None) -> None:
         """Enforce the policy on the cgroup."""

@@ -84,6 +84,17 @@ def tcp_connect(options: argparse.Namespace) -> Any:
         return found
 
 
+def tcp_connect_many(options: argparse.Namespace) -> dict[str, int]:
+    """Connect so many times; how often each error came."""
+    found: dict[str, int] = {}
+    for _ in range(options.count):
+        with closing(new_socket(options, socket.SOCK_STREAM)) as connection:
+            number = connection.connect_ex((options.address, options.port))
+        name = errno.errorcode.get(number, "none")
+        found[name] = found.get(name, 0) + 1
+    return found
+
+
 def tcp_listen(options: argparse.Namespace) -> Any:
     """Accept one connection."""
     with closing(bound(options, socket.SOCK_STREAM)) as listener:
@@ -227,6 +238,7 @@ def udp_session(options: argparse.Namespace) -> None:
 
 ONCE: dict[str, Callable[[argparse.Namespace], Any]] = {
     "tcp-connect": tcp_connect,
+    "tcp-connect-many": tcp_connect_many,
     "tcp-listen": tcp_listen,
     "udp-send": udp_send,
     "udp-connected": udp_connected,
@@ -250,6 +262,7 @@ def arguments() -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     yield ("port",), {"type": int, "nargs": "?", "default": 0}
     yield ("--text",), {"default": ""}
     yield ("--local-address",), {"default": ""}
+    yield ("--count",), {"type": int, "default": 1}
     yield ("--local-port",), {"type": int, "default": 0}
     yield ("--deadline",), {"type": float, "default": DEADLINE}
     for name in ("--expect", "--dual", "--reuse-port"):

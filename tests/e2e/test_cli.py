@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from .bench import CLIENT, DENY_ALL, SERVER, Bench
+from .bench import CLIENT, COMMAND, DENY_ALL, SERVER, Bench
 from .tools import cgroup_mount, eventually
 
 NO_ROOT_CGROUP = Path("/etc/kpf-ebpf/no-root-cgroup")
@@ -29,7 +30,7 @@ LOG_KEYS = [
     "hook",
     "alert",
 ]
-COMMANDS = "check up confirm reload status explain rules log accept stop-all password doctor down"
+COMMANDS = "check up reload status explain rules log stop-all password doctor down"
 RULE_KEYS = ["id", "origin", "description", "action", "hits", "packets", "bytes"]
 STATUS_KEYS = [
     "enforcing",
@@ -263,7 +264,8 @@ def test_every_command_takes_an_instance(bench: Bench, command: str) -> None:
 
 
 def test_usage_mistakes_are_exit_status_2(bench: Bench) -> None:
-    """Usage: an unknown command or a missing argument is 2; nothing to confirm is 1."""
+    """Usage: an unknown command, a missing argument, an instance's name with a blank."""
     assert bench.kpf("frobnicate").returncode == 2
     assert bench.kpf("stop-all").returncode == 2
-    assert bench.kpf("confirm").returncode == 1
+    done = subprocess.run([COMMAND, "status", "--instance", "a b"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "a b" in done.stderr

@@ -146,9 +146,8 @@ def test_a_modified_program_is_denied_before_the_packet_filter(bench: Bench) -> 
     assert eventually(
         lambda: any(one["path"] == path and "modified" in str(one["state"]) for one in bench.status()["applications"])
     )
-    done = bench.kpf("accept", path)
-    assert done.returncode == 0, done.stderr
-    assert bench.run(path, "tcp-connect", SERVER, 7000, "--text", "hello").ok
+    assert bench.kpf("reload").returncode == 0
+    assert bench.run(path, "tcp-connect", SERVER, 7000).errno == "EPERM", "a reload accepts nothing"
 
 
 def test_a_modified_component_is_none(bench: Bench) -> None:

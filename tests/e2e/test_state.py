@@ -137,17 +137,6 @@ def test_a_reload_keeps_an_incoming_connection_incoming(bench: Bench) -> None:
     bench.expect_hits("default/internet-in")
 
 
-def test_a_connection_from_before_up_is_adopted(bench: Bench) -> None:
-    """State, adopted at up: TCP without a listener on its local port counts as outgoing, of its owner."""
-    bench.peer("tcp-echo", SERVER, 7000)
-    good = bench.start(bench.program("good"), "tcp-session", SERVER, 7000)
-    bad = bench.start(bench.program("bad"), "tcp-session", SERVER, 7000)
-    assert good.line().ok and bad.line().ok
-    bench.up(policy=only_out(bench))
-    assert good.say("echo one").data == {"echo": "one"}
-    assert not bad.say("echo one").ok
-
-
 def test_the_sockets_owner_stays_the_one_that_connected(bench: Bench) -> None:
     """Owner of a flow: with a rule for one user, another user's program of the same file is not matched."""
     rule = (

@@ -1,0 +1,44 @@
+"""The matrix as data: which kernel, from which suites, on which root; and the packages that a root has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SECURITY = "-security"
+"""How the name of a suite ends that is in the security archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A stock Debian kernel. Its packages are what the meta package depends on, whatever their names are today."""
+
+    name: str
+    suites: tuple[str, ...]
+    root: str
+    meta: str = "linux-image-amd64"
+
+
+KERNELS = (
+    Kernel("5.10", ("bullseye", "bullseye-security"), root="bookworm"),
+    Kernel("6.1", ("bookworm", "bookworm-security"), root="bookworm"),
+    Kernel("6.12", ("bookworm", "bookworm-security"), root="bookworm", meta="linux-image-6.12-amd64"),
+    Kernel("6.12-trixie", ("trixie", "trixie-security"), root="trixie"),
+    Kernel("7.3", ("trixie-backports",), root="trixie"),
+)
+
+PROJECT = "python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click python3-cattr python3-rich".split()
+BUILD = "make python3-pip python3-setuptools python3-wheel".split()
+TESTS = "python3-pytest python3-hypothesis curl ncat bind9-dnsutils dnsmasq-base iputils-ping iproute2".split()
+SYSTEM = "python3 util-linux kmod procps".split()
+PACKAGES = tuple(sorted({*PROJECT, *BUILD, *TESTS, *SYSTEM}))
+"""What `make install` and the tests need; the guest has no network to fetch more."""
+
+
+def chosen(names: str) -> tuple[Kernel, ...]:
+    """The kernels of these names, in the matrix' order; all for an empty text. Raises ValueError for unknown names."""
+    wanted = names.split()
+    unknown = set(wanted) - {kernel.name for kernel in KERNELS}
+    if unknown:
+        known = " ".join(kernel.name for kernel in KERNELS)
+        raise ValueError(f"no such kernel: {' '.join(sorted(unknown))}; there are {known}")
+    return tuple(kernel for kernel in KERNELS if not wanted or kernel.name in wanted)
