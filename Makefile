@@ -26,7 +26,7 @@ demo: install demo-packages ## curl permitted, ncat denied, in namespaces of its
 	scripts/demo
 
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
-	$(PYTHON) -P -m pytest
+	$(PYTHON) -P -m pytest --numprocesses 3
 
 lint: checks
 

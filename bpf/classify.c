@@ -89,6 +89,8 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
     if (flow->direction == KPF_OUT && remote->flags & KPF_ADDRESS_GROUP && scope->loopback != KPF_YES) {
         if (adapter)
             scope->remote_zone = adapter->own_zone >> !kpf_is_ipv4(flow->remote) & 1;
+        else if (!known)
+            scope->remote_zone = KPF_UNKNOWN; /* the source may be another adapter's address */
         else
             scope->remote_zone = scope->local_zone;
     }

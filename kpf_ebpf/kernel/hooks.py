@@ -40,6 +40,8 @@ HOOKS = (
     Hook("egress", "kpf_egress", 8, 1),
 )
 """In order of attachment: whoever a packet belongs to is known before any packet is judged."""
+MARKS = ("active", "processes")
+"""Every program of a cgroup uses one of these maps: they tell whose program it is."""
 
 
 @contextmanager
@@ -64,6 +66,7 @@ def attach(pins: Path, descriptors: Mapping[str, int], cgroup: int) -> None:
             try:
                 _attach_one(pins, descriptors[hook.program], hook, cgroup, before.get(hook.name))
             except OSError as problem:
+                (pins / f"new_{hook.name}").unlink(missing_ok=True)
                 raise AttachError(f"hook {hook.name}: {problem.strerror}") from problem
             done.append(hook)
     except AttachError:
@@ -116,17 +119,23 @@ def _attached_before(pins: Path, hook: Hook, cgroup: int) -> int | None:
     return None
 
 
+def _marks(pins: Path) -> set[int]:
+    found = set()
+    for name in MARKS:
+        try:
+            with opened(pins / name) as fd:
+                found.add(bpf.identity_of(fd))
+        except OSError:
+            continue
+    return found
+
+
 def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
     """Detaches every program of this instance from a cgroup, save those with the ids ``but``; returns how many.
 
-    Its programs are those that use its ``active`` map: what an ``up`` left that died half-way is found, too.
+    Its programs are those that use a map of MARKS: what an ``up`` left that died half-way is found, too.
     """
-    try:
-        with opened(pins / "active") as active:
-            mark = bpf.identity_of(active)
-    except OSError:
-        return 0
-    count = 0
+    marks, count = _marks(pins), 0
     for hook in HOOKS:
         if not isinstance(hook.where, int):
             continue
@@ -138,7 +147,7 @@ def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
             except FileNotFoundError:
                 continue
             try:
-                if mark in bpf.maps_of(program):
+                if marks.intersection(bpf.maps_of(program)):
                     bpf.detach(cgroup, program, hook.where)
                     count += 1
             finally:

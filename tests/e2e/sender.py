@@ -17,6 +17,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 DEADLINE = 2.0
@@ -137,6 +138,7 @@ def tcp_echo(options: argparse.Namespace) -> None:
 def udp_send(options: argparse.Namespace) -> Any:
     """Send one datagram with sendto; with --expect also receive one."""
     with closing(new_socket(options, socket.SOCK_DGRAM)) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, int(options.broadcast))
         sender.sendto((options.text or "x").encode(), (options.address, options.port))
         if not options.expect:
             return {}
@@ -236,6 +238,9 @@ def udp_session(options: argparse.Namespace) -> None:
         attempt(received if word == "receive" else lambda text=text: echoed(text))  # type: ignore[misc]
 
 
+sys.path.insert(0, str(Path(__file__).parent))  # -I leaves it out
+import verbs  # noqa: E402
+
 ONCE: dict[str, Callable[[argparse.Namespace], Any]] = {
     "tcp-connect": tcp_connect,
     "tcp-connect-many": tcp_connect_many,
@@ -245,6 +250,13 @@ ONCE: dict[str, Callable[[argparse.Namespace], Any]] = {
     "udp-listen": udp_listen,
     "raw-icmp": lambda options: ping(options, socket.SOCK_RAW),
     "ping": lambda options: ping(options, socket.SOCK_DGRAM),
+    "raw-udp": verbs.raw_udp,
+    "raw-ip": verbs.raw_ip,
+    "fast-open": verbs.fast_open,
+    "send-many": verbs.send_many,
+    "mptcp": verbs.mptcp,
+    "hand-over": verbs.hand_over,
+    "finish": verbs.finish,
 }
 LASTING: dict[str, Callable[[argparse.Namespace], None]] = {
     "tcp-echo": tcp_echo,
@@ -265,7 +277,10 @@ def arguments() -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     yield ("--count",), {"type": int, "default": 1}
     yield ("--local-port",), {"type": int, "default": 0}
     yield ("--deadline",), {"type": float, "default": DEADLINE}
-    for name in ("--expect", "--dual", "--reuse-port"):
+    yield ("--heir",), {"default": ""}
+    yield ("--begun",), {"choices": ["created", "connected"], "default": "created"}
+    yield ("--descriptor",), {"type": int, "default": -1}
+    for name in ("--expect", "--dual", "--reuse-port", "--broadcast"):
         yield (name,), {"action": "store_true"}
 
 

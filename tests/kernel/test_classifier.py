@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 from kpf_ebpf.evaluate.evaluator import Flow, evaluate
+from kpf_ebpf.facts.addresses import is_loopback
 from kpf_ebpf.facts.gather import gather
+from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
+from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.apply import apply, read_active
-from kpf_ebpf.policy.model import V4_BASE
+from kpf_ebpf.kernel.hooks import opened
+from kpf_ebpf.policy.model import V4_BASE, Action
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
-from tests.kernel.conftest import Kernel, home_cookie
+from tests.kernel.conftest import Kernel
 
 HOSTS = [V4_BASE + (192 << 24) + (2 << 8) + number for number in range(8)]
 HOSTS += [(0x20010DB8 << 96) + number for number in range(4)] + [
@@ -36,6 +40,10 @@ def _policy(chance: random.Random) -> str:
         port = f", port = {chance.choice(PORTS)}" if protocol in ("tcp", "udp") else ""
         address = chance.choice(["192.0.2.1", "192.0.2.4/31", "192.0.2.2-192.0.2.5", "@trusted"])
         text += f'remote = {{ address = "{address}"{port} }}\n'
+        if chance.random() < 0.2:
+            text += f'local = {{ address = "{chance.choice(["192.0.2.0/29", "192.0.2.3", "@trusted"])}" }}\n'
+        elif port and chance.random() < 0.2:
+            text += f"local = {{ port = {chance.choice(PORTS)} }}\n"
     return text
 
 
@@ -66,25 +74,29 @@ def _packed(flow: Flow, active: int) -> bytes:
     for name in ("protocol", "icmp", "ifindex", "netns_cookie", "uid", "component"):
         setattr(probe.flow, name, getattr(flow, name))
     probe.flow.direction = int(flow.direction == "out")
-    probe.flow.known = 7
+    probe.flow.known = abi.KNOWS_ALL
     if flow.local_port is not None and flow.remote_port is not None:
         probe.flow.local_port, probe.flow.remote_port, probe.flow.known = flow.local_port, flow.remote_port, 15
     return bytes(probe)
 
 
-def test_the_kernel_and_its_twin_agree_on_every_flow(kernel: Kernel) -> None:
-    """3,000 random flows over a policy of 600 random rules: the rule that decides is the same in both."""
-    chance = random.Random(7)
+def _enforce(kernel: Kernel, chance: random.Random) -> tuple[MapImage, int]:
+    """A random policy in the kernel: its image, and the active word it is judged under."""
     policy, _ = parse(_policy(chance).encode(), "random.toml", lambda path: b"", Path("/"))
     facts = gather(policy, kernel.programs.identify, resolve_names=False, netns_cookie=home_cookie())
     image = compile_image(resolve(policy, facts), kernel.counters)
     kernel.counters = dict(image.counters)
     generation = apply(kernel.programs.pins, image)
-    active = generation << 8 | ((read_active(kernel.programs.pins).slot or 0) + 1)
+    return image, abi.active_word(generation, False, read_active(kernel.programs.pins).slot or 0)
+
+
+def test_the_kernel_and_its_twin_agree_on_every_flow(kernel: Kernel) -> None:
+    """3,000 random flows over a policy of 600 random rules: the rule that decides is the same in both."""
+    chance = random.Random(7)
+    image, active = _enforce(kernel, chance)
     names = {number: rule for rule, number in image.counters.items()}
-    fd = bpf.open_pinned(kernel.programs.pins / "probes")
     decided = set()
-    try:
+    with opened(kernel.programs.pins / "probes") as fd:
         for _ in range(3000):
             flow = _flow(chance, image.policy.home)
             bpf.update(fd, bytes(4), _packed(flow, active))
@@ -93,6 +105,49 @@ def test_the_kernel_and_its_twin_agree_on_every_flow(kernel: Kernel) -> None:
             assert answer.ok == 1
             assert names[answer.rule.counter] == evaluate(image, flow).id, flow
             decided.add(names[answer.rule.counter])
-    finally:
-        os.close(fd)
     assert len(decided) > 30  # else the flows would prove little
+
+
+def _consistent(chance: random.Random, flow: Flow, image: MapImage) -> Flow:
+    """The flow, going out, over an adapter that a packet to this address can leave by."""
+    own = {address for adapter in image.policy.adapters for address in adapter.addresses}
+    home = flow.netns_cookie == image.policy.home
+    if is_loopback(flow.remote) or (home and flow.remote in own):
+        return replace(flow, direction="out", ifindex=1)
+    others = [2, 3, 7] if home else [1, 2, 3, 7]
+    return replace(flow, direction="out", ifindex=chance.choice(others))
+
+
+def _half_known(flow: Flow, active: int, known: int) -> bytes:
+    """The flow as a hook sees it that knows only some of the adapter, the local address and the local port."""
+    probe = abi.Probe.from_buffer_copy(_packed(flow, active))
+    probe.flow.known = known | probe.flow.known & abi.HAS_PORTS
+    if not known & abi.KNOWS_ADAPTER:
+        probe.flow.ifindex = 0
+    if not known & abi.KNOWS_LOCAL_PORT:
+        probe.flow.local_port = 0
+    for word in range(0 if known & abi.KNOWS_LOCAL_ADDRESS else 4):
+        probe.flow.local[word] = 0
+    return bytes(probe)
+
+
+def test_an_early_hook_denies_only_what_every_outcome_denies(kernel: Kernel) -> None:
+    """Whatever is still open, an early denial is what the packet gets, too; with nothing open, exactly that."""
+    chance = random.Random(11)
+    image, active = _enforce(kernel, chance)
+    early = {False: 0, True: 0}
+    with opened(kernel.programs.pins / "probes") as fd:
+        for _ in range(3000):
+            flow = _consistent(chance, _flow(chance, image.policy.home), image)
+            known = chance.choice([0, 1, 2, 3, 4, 5, 6, 7, 7])
+            bpf.update(fd, bytes(4), _half_known(flow, active, known))
+            bpf.run(kernel.programs.descriptors["kpf_probe_early"], 0, 0)
+            answer = abi.Probe.from_buffer_copy(bpf.lookup(fd, bytes(4), len(bytes(abi.Probe()))) or b"")
+            denied = evaluate(image, flow).action is Action.DENY
+            assert answer.ok == 1
+            assert denied or not answer.early, (flow, known)
+            if known == abi.KNOWS_ALL:
+                assert bool(answer.early) is denied, flow
+            elif denied:
+                early[bool(answer.early)] += 1
+    assert early[True] > 2 * early[False]  # else callers would mostly wait in vain

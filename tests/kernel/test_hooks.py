@@ -1,0 +1,107 @@
+"""Attaching is all or nothing, and nothing of another version's is reused."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kpf_ebpf.engine import canary
+from kpf_ebpf.kernel import abi, bpf, hooks
+from kpf_ebpf.kernel.apply import read_active
+from kpf_ebpf.kernel.hooks import HOOKS, AttachError
+from kpf_ebpf.kernel.load import LoadError, load
+from tests.kernel.conftest import Kernel
+
+
+@pytest.fixture
+def group(kernel: Kernel) -> Iterator[int]:
+    """Another cgroup, empty of programs."""
+    path = kernel.cgroup / f"spare-{secrets.token_hex(4)}"
+    path.mkdir()
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    yield descriptor
+    hooks.detach(kernel.programs.pins, descriptor)
+    os.close(descriptor)
+    path.rmdir()
+
+
+@pytest.fixture
+def spare(kernel: Kernel) -> Iterator[Path]:
+    """A pin folder of its own, with the maps by which an instance knows its programs."""
+    pins = kernel.programs.pins.with_name(f"kpf-spare-{secrets.token_hex(4)}")
+    pins.mkdir()
+    for name in hooks.MARKS:
+        with hooks.opened(kernel.programs.pins / name) as mark:
+            bpf.pin(mark, pins / name)
+    yield pins
+    for pinned in pins.iterdir():
+        pinned.unlink()
+    pins.rmdir()
+
+
+def own(group: int) -> dict[str, int]:
+    """How many programs are attached at each hook of the cgroup itself."""
+    return {hook.name: len(bpf.attached(group, hook.where)) for hook in HOOKS if isinstance(hook.where, int)}
+
+
+def test_a_hook_that_fails_undoes_those_before_it(kernel: Kernel, group: int, spare: Path) -> None:
+    """The last hook cannot be attached: none is left, no pin is left, and the error names the hook."""
+    broken = dict(kernel.programs.descriptors) | {"kpf_egress": kernel.programs.descriptors["kpf_exec"]}
+    with pytest.raises(AttachError, match="hook egress"):
+        hooks.attach(spare, broken, group)
+    assert not any(own(group).values())
+    assert {path.name for path in spare.iterdir()} == set(hooks.MARKS)
+
+
+def test_attaching_again_replaces(kernel: Kernel, group: int, spare: Path) -> None:
+    """The same programs twice: one of each is attached; a failing third time leaves the second as it was."""
+    for _ in range(2):
+        hooks.attach(spare, kernel.programs.descriptors, group)
+        assert set(own(group).values()) == {1}
+        assert all(hooks.attached_hooks(spare, group).values())
+    broken = dict(kernel.programs.descriptors) | {"kpf_egress": kernel.programs.descriptors["kpf_exec"]}
+    with pytest.raises(AttachError):
+        hooks.attach(spare, broken, group)
+    assert all(hooks.attached_hooks(spare, group).values())
+    assert hooks.detach(spare, group) == len(own(group))
+    assert not any(own(group).values())
+
+
+def test_status_sees_a_hook_that_somebody_detached(kernel: Kernel, group: int, spare: Path) -> None:
+    """attached_hooks asks the cgroup, not the pins."""
+    hooks.attach(spare, kernel.programs.descriptors, group)
+    bpf.detach(group, kernel.programs.descriptors["kpf_connect4"], 10)
+    found = hooks.attached_hooks(spare, group)
+    assert not found.pop("connect4") and all(found.values())
+
+
+def test_a_map_of_another_shape_is_not_reused(spare: Path) -> None:
+    """A pin left by another version would be read wrongly: load refuses it by name and says what to do."""
+    wrong = bpf.create_map(abi.MAP_TYPES["array"], 4, 16, 1, 0)
+    (spare / "processes").unlink()
+    try:
+        bpf.pin(wrong, spare / "processes")
+    finally:
+        os.close(wrong)
+    with pytest.raises(LoadError, match=r"map processes .* run `kpf-ebpf down`"):
+        load(spare)
+
+
+def test_the_canary_tells_where_nothing_is_enforced(kernel: Kernel, tmp_path: Path) -> None:
+    """In a cgroup without hooks the denied port is not denied; with them, and under stop-all, the canary is content."""
+    kernel.apply("")
+    outside = kernel.cgroup.with_name(f"{kernel.cgroup.name}-outside")
+    outside.mkdir()
+    try:
+        told = canary.prove(kernel.programs.pins, outside, kernel.counters)
+    finally:
+        outside.rmdir()
+    assert not told.ok and "expected EPERM" in told.detail
+    assert canary.prove(kernel.programs.pins, kernel.cgroup, kernel.counters).ok
+    assert read_active(kernel.programs.pins).slot is not None
+    told = canary.prove(kernel.programs.pins, kernel.cgroup / "gone", kernel.counters)
+    assert not told.ok and "could not be sent out" in told.detail
