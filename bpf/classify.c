@@ -67,7 +67,7 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
                                           const struct kpf_address *local, const struct kpf_address *remote,
                                           struct kpf_scope *scope)
 {
-    u32 known = flow->known & KPF_KNOWS_ADAPTER, ifindex = flow->ifindex, adapter_slot = 0;
+    u32 known = flow->known & KPF_KNOWS_ADAPTER, ifindex = flow->ifindex, adapter_slot = 0, group;
     struct kpf_adapter *adapter = NULL;
     void *adapters_of = adapters.lookup((int *)&slot);
 
@@ -86,7 +86,8 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
                             ? kpf_zone(local, known, adapter_slot, scope->loopback)
                             : KPF_UNKNOWN;
     scope->remote_zone = kpf_zone(remote, known, adapter_slot, scope->loopback);
-    if (flow->direction == KPF_OUT && remote->flags & KPF_ADDRESS_GROUP && scope->loopback != KPF_YES) {
+    group = remote->flags & (scope->home ? KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED : KPF_ADDRESS_GROUP);
+    if (flow->direction == KPF_OUT && group && scope->loopback != KPF_YES) {
         if (adapter)
             scope->remote_zone = adapter->own_zone >> !kpf_is_ipv4(flow->remote) & 1;
         else if (!known)

@@ -208,6 +208,7 @@ struct kpf_prefix {
 #define KPF_ADDRESS_GROUP 1      /* multicast or broadcast */
 #define KPF_ADDRESS_OWN 2        /* an address of this host, in the home namespace */
 #define KPF_ADDRESS_LOOPBACK 4
+#define KPF_ADDRESS_DIRECTED 8   /* the broadcast of one of this host's networks, in the home namespace */
 struct kpf_address {
     u64 trusted;                 /* bit n: trusted on the adapter with slot n; all ones: on every adapter */
     u32 local_class;

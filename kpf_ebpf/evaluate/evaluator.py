@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.compile import COMPONENTS, scope_index
-from kpf_ebpf.image.model import EVERY_ADAPTER, GROUP, NO, YES, AddressClass, ApplicationEntry, MapImage
+from kpf_ebpf.image.model import DIRECTED, EVERY_ADAPTER, GROUP, NO, YES, AddressClass, ApplicationEntry, MapImage
 from kpf_ebpf.image.prefixes import BITS
 from kpf_ebpf.policy.model import Zone
 from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
@@ -96,7 +96,7 @@ def judge(image: MapImage, flow: Flow) -> Judged:
     adapter = image.adapters.get(flow.ifindex) if home else None
     slot, loopback = adapter.slot if adapter else 0, YES if flow.ifindex == 1 else NO
     local_zone, remote_zone = _zone(local, slot, loopback), _zone(remote, slot, loopback)
-    if out and remote.flags & GROUP and loopback != YES:
+    if out and remote.flags & (GROUP | DIRECTED if home else GROUP) and loopback != YES:
         remote_zone = adapter.own_zone >> int(flow.remote >> 32 != 0xFFFF) & 1 if adapter else local_zone
     fields = image.vectors
     if flow.protocol in ICMP:

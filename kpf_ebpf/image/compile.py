@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from kpf_ebpf.image.model import (
+    DIRECTED,
     EVERY_ADAPTER,
     FIELDS,
     GROUP,
@@ -20,6 +21,7 @@ from kpf_ebpf.image.model import (
     MapImage,
 )
 from kpf_ebpf.image.prefixes import accumulate, to_prefixes
+from kpf_ebpf.policy.addresses import merged
 from kpf_ebpf.policy.model import V4_BASE, Action, Range, Zone
 from kpf_ebpf.resolve.model import COMPONENT_INDEX, STOP_ALL, Match, ResolvedPolicy, ResolvedRule
 
@@ -110,7 +112,7 @@ def _port_field(
     free = _bits(matches, lambda match: ports(match) is None)
     opens: dict[int, int] = {}
     for position, match in enumerate(matches):
-        for first, last in ports(match) or ():
+        for first, last in merged(ports(match) or ()):
             opens[first] = opens.get(first, 0) ^ 1 << position
             opens[last + 1] = opens.get(last + 1, 0) ^ 1 << position
     classes, of_port, current, start, number = _Classes(free), [0] * 65536, 0, 0, 0
@@ -142,7 +144,7 @@ def _addresses(
     for ranges, flag in (
         (_MULTICAST, GROUP),
         (_BROADCAST, GROUP),
-        (directed, GROUP),
+        (directed, DIRECTED),
         (own, OWN),
         (_LOOPBACK, LOOPBACK),
     ):
@@ -170,8 +172,9 @@ def _own_zone(resolved: ResolvedPolicy, addresses: tuple[int, ...], index: int) 
         )
 
     zone = 0
-    for bit, version in ((1, True), (2, False)):
-        if any(trusted(address) for address in addresses if (address >> 32 == 0xFFFF) is version):
+    for bit, version, unspecified in ((1, True, V4_BASE), (2, False, 0)):
+        own = [address for address in addresses if (address >> 32 == 0xFFFF) is version] or [unspecified]
+        if any(trusted(address) for address in own):
             zone |= bit
     return zone
 

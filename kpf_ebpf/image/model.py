@@ -17,8 +17,8 @@ FIELDS = ("application", "user", "cgroup", "local address", "remote address", "p
 NO, YES, UNKNOWN = 0, 1, 2
 """``enum kpf_known``."""
 ICMP_CLASSES = 768
-GROUP, OWN, LOOPBACK = 1, 2, 4
-"""Flags of an address: multicast or broadcast; the host's own; loopback."""
+GROUP, OWN, LOOPBACK, DIRECTED = 1, 2, 4, 8
+"""Flags of an address: multicast or broadcast; the host's own; loopback; broadcast of one of the host's networks."""
 EVERY_ADAPTER = 2**64 - 1
 
 

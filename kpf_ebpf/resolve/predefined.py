@@ -10,6 +10,9 @@ _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 _ECHO = frozenset({8, 256 + 128, 512 + 128})
 _ECHO_REPLY = frozenset({0, 256 + 129, 512 + 129})
 
+_IPV4 = ((V4_BASE, V4_BASE + 2**32 - 1),)
+_IPV6 = ((0, V4_BASE - 1), (V4_BASE + 2**32, 2**128 - 1))
+
 ESSENTIALS = Match(
     protocols=frozenset({_ICMPV6}),
     icmp=frozenset(
@@ -28,18 +31,16 @@ def predefined_matches(name: str, broadcasts: tuple[int, ...]) -> tuple[Match, .
     """The matches of a predefined rule. ``broadcasts`` are the adapters' directed broadcasts."""
     icmp = frozenset({_ICMP, _ICMPV6})
     udp, tcp = frozenset({_UDP}), frozenset({_TCP})
-    groups = (V4_BASE + 0xFFFFFFFF, (0xFF02 << 112) + 1, *broadcasts)
-    group_ranges = tuple((address, address) for address in groups)
+    everywhere = tuple((address, address) for address in (V4_BASE + 0xFFFFFFFF, (0xFF02 << 112) + 1))
+    directed = tuple((address, address) for address in broadcasts)
     table: dict[str, tuple[Match, ...]] = {
         "igmp": (Match(protocols=frozenset({2})),),
         "ping-in": (Match(directions=_IN, protocols=icmp, icmp=_ECHO),),
         "ping-out": (Match(directions=_OUT, protocols=icmp, icmp=_ECHO),),
         "other-icmp": (Match(protocols=icmp, icmp=frozenset(range(768)) - _ECHO - _ECHO_REPLY),),
         "dhcp": (
-            Match(
-                protocols=udp, local_ports=_ports(68), remote_ports=_ports(67), remote=((V4_BASE, V4_BASE + 2**32 - 1),)
-            ),
-            Match(protocols=udp, local_ports=_ports(546), remote_ports=_ports(547)),
+            Match(protocols=udp, local_ports=_ports(68), remote_ports=_ports(67), remote=_IPV4),
+            Match(protocols=udp, local_ports=_ports(546), remote_ports=_ports(547), remote=_IPV6),
         ),
         "dns": (Match(directions=_OUT, protocols=udp | tcp, remote_ports=_ports(53)),),
         "vpn": (
@@ -48,13 +49,15 @@ def predefined_matches(name: str, broadcasts: tuple[int, ...]) -> tuple[Match, .
             Match(directions=_OUT, protocols=frozenset({47})),
         ),
         "ipsec": (
-            Match(protocols=udp, remote_ports=_ports(500, 4500)),
-            Match(protocols=udp, local_ports=_ports(500, 4500)),
+            Match(directions=_OUT, protocols=udp, remote_ports=_ports(500, 4500)),
+            Match(directions=_IN, protocols=udp, local_ports=_ports(500, 4500)),
             Match(protocols=frozenset({50, 51})),
         ),
         "broadcasts": (
-            Match(directions=_OUT, remote=group_ranges),
-            Match(directions=_IN, local=group_ranges),
+            Match(directions=_OUT, remote=everywhere),
+            Match(directions=_IN, local=everywhere),
+            Match(directions=_OUT, remote=directed, home=True),
+            Match(directions=_IN, local=directed, home=True),
         ),
     }
     return table[name]

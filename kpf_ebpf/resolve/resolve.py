@@ -111,7 +111,7 @@ class _Resolver:
     def application_rules(self) -> None:
         exact_first = sorted(
             enumerate(self.policy.applications),
-            key=lambda item: ("*" in item[1].path, -len(item[1].path.split("*")[0]), item[0]),
+            key=lambda item: (1, -len(item[1].path.split("*")[0]), item[0]) if "*" in item[1].path else (0, 0, item[0]),
         )
         for _, rule in exact_first:
             for fact in self.programs(rule.path):
