@@ -120,7 +120,8 @@ struct kpf_identity {
     u8 version;              /* KPF_ABI_VERSION */
     u8 component;
     u8 initiator;            /* enum kpf_initiator */
-    u8 pad[5];
+    u8 adopted;              /* 1: older than the hooks, and no listener: no hook has counted its flow */
+    u8 pad[4];
 };
 
 /* ---- a flow, as every hook describes it ------------------------------------------------------------- */

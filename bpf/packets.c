@@ -319,7 +319,7 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
     if (who && who->initiator)
         flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
-    memory->counted = flow->direction == KPF_IN && who; /* an accepted one was, at its listener */
+    memory->counted = flow->direction == KPF_IN && who && !who->adopted; /* an accepted one was, at its listener */
     cached = cache.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!cached)
         return 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from kpf_ebpf.cli.accept import accept
 from kpf_ebpf.cli.check import check
 from kpf_ebpf.cli.doctor import doctor
 from kpf_ebpf.cli.down import down
@@ -22,5 +23,5 @@ def main() -> None:
     """A per-application personal firewall, enforced in the kernel."""
 
 
-for command in (check, up, reload, status, rules, explain, log, stop_all, password, doctor, down):
+for command in (check, up, reload, status, rules, explain, log, accept, stop_all, password, doctor, down):
     main.add_command(command)

@@ -58,7 +58,10 @@ def as_document(found: Status) -> dict[str, Any]:
         "policy": {"file": enforced.policy_file, "sha256": enforced.policy_sha256} if enforced else None,
         "hooks": [{"name": name, "attached": there} for name, there in found.hooks.items()],
         "rules": [rule_document(one) for one in found.rules],
-        "applications": [{"path": one.path, "state": one.state, "sha256": one.sha256} for one in found.applications],
+        "applications": [
+            {"path": one.path, "state": one.state, "sha256": one.sha256, "sha256-now": one.now or None}
+            for one in found.applications
+        ],
         "names": [
             {
                 "name": one.name,
@@ -110,6 +113,7 @@ def _show(found: Status) -> None:
     changed = [one for one in found.applications if one.state != "accepted"]
     if changed:
         show.line("")
-        show.table(("application", "state", "accepted SHA-256"), ((one.path, one.state, one.sha256) for one in changed))
+        headings = ("application", "state", "accepted SHA-256", "SHA-256 now")
+        show.table(headings, ((one.path, one.state, one.sha256, one.now or "-") for one in changed))
     for warning in found.warnings:
         show.warn(warning)

@@ -97,12 +97,17 @@ def enforce(instance: Instance, path: Path, identify: Identify, before: Enforced
         names=tuple(ready.facts.names.values()),
         name_grace=ready.policy.preferences.name_grace,
     )
+    return switch(instance, made, ready.image, before)
+
+
+def switch(instance: Instance, made: Enforced, image: MapImage, before: Enforced | None) -> Enforced:
+    """Makes an image the active one and writes its record, with its generation. Raises EngineError."""
     known = before.counters if before else {}
     fresh = [number for rule, number in made.counters.items() if known.get(rule) != number]
     try:
         generation = apply(
             instance.pins,
-            ready.image,
+            image,
             fresh,
             lambda generation: records.write(instance, replace(made, generation=generation)),
         )

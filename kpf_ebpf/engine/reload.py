@@ -1,17 +1,21 @@
-"""reload, stop-all: changes of what is enforced, made by whoever is root; no Engine is needed."""
+"""reload, accept, stop-all: changes of what is enforced, made by whoever is root; no Engine is needed."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from kpf_ebpf.engine import records
-from kpf_ebpf.engine.enforce import enforce
+from kpf_ebpf.engine.enforce import enforce, switch
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.facts.files import look_at
+from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import load
 from kpf_ebpf.kernel.apply import read_active, write_active
+from kpf_ebpf.resolve.model import ResolvedApplication
 
 
 def enforced_now(instance: Instance) -> Enforced:
@@ -27,6 +31,29 @@ def reload_policy(instance: Instance) -> Enforced:
     with instance.locked():
         before = enforced_now(instance)
         return enforce(instance, Path(before.policy_file), lambda fd: load.identify(instance.pins, fd), before)
+
+
+def accept_program(instance: Instance, path: str) -> ResolvedApplication:
+    """Takes a program's file as it is now. Raises EngineError for one that the policy does not name, or cannot be."""
+    with instance.locked():
+        before = enforced_now(instance)
+        target = os.path.realpath(path)
+        if target not in {one.path for one in before.resolved.applications}:
+            raise EngineError(f"{path}: no rule or component names this file; nothing was changed")
+        try:
+            fact = look_at(target, lambda fd: load.identify(instance.pins, fd))
+        except OSError as problem:
+            raise EngineError(f"{path}: {problem.strerror or problem}; nothing was changed") from problem
+        if fact.problem:
+            raise EngineError(f"{path}: {fact.problem}; nothing was changed")
+        accepted = tuple(
+            replace(one, key=fact.key, sha256=fact.sha256) if one.path == target else one
+            for one in before.resolved.applications
+        )
+        resolved = replace(before.resolved, applications=accepted)
+        image = compile_image(resolved, before.counters)
+        switch(instance, replace(before, resolved=resolved, counters=dict(image.counters)), image, before)
+        return next(one for one in accepted if one.path == target)
 
 
 def switch_stop_all(instance: Instance, on: bool) -> None:

@@ -11,6 +11,7 @@ from kpf_ebpf.engine import canary, process, records
 from kpf_ebpf.engine.canary import Canary
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, bpf, hooks, load
 from kpf_ebpf.kernel.apply import Active, read_active, read_counters, read_defaults
@@ -30,11 +31,15 @@ class RuleStatus:
 
 @dataclass(frozen=True, slots=True)
 class ApplicationStatus:
-    """A program the policy names. ``state``: accepted, modified (its file changed), or missing."""
+    """A program the policy names. ``state``: accepted, modified (its file changed), or missing.
+
+    ``sha256`` is of the file that was accepted, ``now`` of what is there ("" if that cannot be read).
+    """
 
     path: str
     state: str
     sha256: str
+    now: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +83,24 @@ def rule_statuses(instance: Instance, enforced: Enforced) -> tuple[RuleStatus, .
 
 
 def _application(pins: Path, application: ResolvedApplication) -> ApplicationStatus:
-    state = "missing"
+    """Asks the kernel who the file is now; it is read only if it is another one."""
+    path, accepted = application.path, application.sha256
     try:
-        descriptor = os.open(application.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
-        return ApplicationStatus(application.path, state, application.sha256)
+        return ApplicationStatus(path, "missing", accepted, "")
     try:
-        now: FileKey | None = load.identify(pins, descriptor)
+        key: FileKey | None = load.identify(pins, descriptor)
     except OSError:
-        now = None
+        key = None
     finally:
         os.close(descriptor)
-    return ApplicationStatus(application.path, "accepted" if now == application.key else "modified", application.sha256)
+    if key == application.key:
+        return ApplicationStatus(path, "accepted", accepted, accepted)
+    try:
+        return ApplicationStatus(path, "modified", accepted, look_at(path).sha256)
+    except OSError:
+        return ApplicationStatus(path, "missing", accepted, "")
 
 
 def _maps(pins: Path) -> tuple[MapStatus, ...]:

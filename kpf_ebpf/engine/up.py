@@ -14,6 +14,7 @@ from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import RUN, Instance, bpffs_mount, make_folder
 from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.kernel import hooks
+from kpf_ebpf.kernel.adopt import adopt
 from kpf_ebpf.kernel.apply import Active, read_active, write_active
 from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.load import LoadError, Programs, load
@@ -77,8 +78,9 @@ def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforc
             raise EngineError(f"{problem}; run `kpf-ebpf doctor`; nothing was changed") from problem
     finally:
         os.close(group)
-    tell("looking at the processes that run already")
+    tell("looking at the processes and sockets that are there already")
     scan(instance.pins, programs.identify)
+    adopt(instance.pins)
     tell("resolving the policy")
     former = read_active(instance.pins)
     enforced = enforce(instance, policy, programs.identify, before)

@@ -159,7 +159,8 @@ class Identity(ctypes.Structure):
         ("version", _u8),
         ("component", _u8),
         ("initiator", _u8),
-        ("pad", _u8 * 5),
+        ("adopted", _u8),
+        ("pad", _u8 * 4),
     )
 
 

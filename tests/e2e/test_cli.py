@@ -30,7 +30,7 @@ LOG_KEYS = [
     "hook",
     "alert",
 ]
-COMMANDS = "check up reload status explain rules log stop-all password doctor down"
+COMMANDS = "check up reload status explain rules log accept stop-all password doctor down"
 RULE_KEYS = ["id", "origin", "description", "action", "hits", "packets", "bytes"]
 STATUS_KEYS = [
     "enforcing",

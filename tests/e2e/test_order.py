@@ -148,6 +148,9 @@ def test_a_modified_program_is_denied_before_the_packet_filter(bench: Bench) -> 
     )
     assert bench.kpf("reload").returncode == 0
     assert bench.run(path, "tcp-connect", SERVER, 7000).errno == "EPERM", "a reload accepts nothing"
+    done = bench.kpf("accept", path)
+    assert done.returncode == 0, done.stderr
+    assert bench.run(path, "tcp-connect", SERVER, 7000, "--text", "hello").ok
 
 
 def test_a_modified_component_is_none(bench: Bench) -> None:

@@ -149,3 +149,47 @@ def test_the_sockets_owner_stays_the_one_that_connected(bench: Bench) -> None:
     assert bench.run(bench.program("good"), "tcp-connect", SERVER, 7000).errno == "EPERM"
     bench.expect_hits("packet-filter/User")
     bench.expect_log(id="packet-filter/User", action="permit", application=bench.program("good"))
+
+
+@REMOTES
+def test_a_connection_from_before_up_is_adopted(bench: Bench, remote: str) -> None:
+    """Adopted at up: TCP without a listener on its local port counts as outgoing, of its owner."""
+    bench.peer("tcp-echo", remote, 7000)
+    good = bench.start(bench.program("good"), "tcp-session", remote, 7000)
+    bad = bench.start(bench.program("bad"), "tcp-session", remote, 7000)
+    assert good.line().ok and bad.line().ok
+    bench.up(policy=only_out(bench))
+    assert good.say("echo one").data == {"echo": "one"}
+    assert not bad.say("echo one").ok
+    bench.expect_hits(f"application/{bench.program('good')}/internet-out")
+    bench.expect_log(application=bench.program("bad"), direction="out", action="deny", hook="egress")
+
+
+@REMOTES
+def test_a_server_from_before_up_goes_on_serving(bench: Bench, remote: str) -> None:
+    """Adopted at up: a listener, and what it accepted, count as incoming; denied ones are cut."""
+    local = BACK[remote]
+    for name, port in (("good", 7001), ("bad", 7002)):
+        bench.serve(bench.program(name), "tcp-echo", local, port)
+    free = bench.program("free")
+    served = bench.start(free, "tcp-session", local, 7001, netns="server", cgroup=False)
+    cut = bench.start(free, "tcp-session", local, 7002, netns="server", cgroup=False)
+    assert served.line().ok and cut.line().ok
+    path = bench.program("good")
+    bench.up(policy=f'{DENY_ALL}[[application]]\npath = "{path}"\ninternet-in = "permit"\n')
+    assert served.say("echo one").data == {"echo": "one"}
+    assert bench.outsider("tcp-connect", local, 7001, "--text", "new").ok
+    assert not cut.say("echo one").ok
+    bench.expect_hits(f"application/{path}/internet-in", 2)
+    bench.expect_log(application=bench.program("bad"), direction="in", action="deny")
+
+
+def test_a_connected_datagram_socket_from_before_up_is_its_owners(bench: Bench) -> None:
+    """Adopted at up: a connected UDP socket went out; its owner is the process that has it."""
+    bench.peer("udp-echo", SERVER, 7000)
+    good = bench.start(bench.program("good"), "udp-connected-session", SERVER, 7000)
+    bad = bench.start(bench.program("bad"), "udp-connected-session", SERVER, 7000)
+    assert good.line().ok and bad.line().ok
+    bench.up(policy=only_out(bench))
+    assert good.say("echo one").data == {"echo": "one"}
+    assert bad.say("echo one").errno == "EPERM"

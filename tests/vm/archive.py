@@ -13,7 +13,7 @@ from kernels import SECURITY, Kernel
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 LISTS_LAST = 24 * 3600
 """Seconds that package lists are used before apt is asked for newer ones."""
-KERNEL_PACKAGE = re.compile(r"linux-(?:image|binary|modules)-\d\S*")
+KERNEL_PACKAGE = re.compile(r"linux-(?:image|binary|modules|base)-\d\S*")
 TRANSPORT = re.compile(r"Acquire::(?:http|https|Retries|Check-)")
 
 

@@ -115,11 +115,9 @@ def _initrd(tree: Path, release: str, work: Path) -> Path:
     (ramdisk / "init").chmod(0o755)
     _boot_modules(tree, release, ramdisk / "modules")
     names = "".join(f"{path.relative_to(ramdisk)}\n" for path in sorted(ramdisk.rglob("*")))
-    with image.open("wb") as file:
-        command = [BUSYBOX, "cpio", "-o", "-H", "newc"]
-        subprocess.run(
-            command, cwd=ramdisk, input=names.encode(), stdout=file, stderr=subprocess.DEVNULL, check=True, timeout=60
-        )
+    pack = (str(BUSYBOX), "cpio", "-o", "-H", "newc")
+    done = subprocess.run(pack, cwd=ramdisk, input=names.encode(), capture_output=True, check=True)
+    image.write_bytes(done.stdout)
     return image
 
 

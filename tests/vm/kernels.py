@@ -26,11 +26,12 @@ KERNELS = (
     Kernel("7.3", ("trixie-backports",), root="trixie"),
 )
 
-PROJECT = "python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click python3-cattr python3-rich".split()
-BUILD = "make python3-pip python3-setuptools python3-wheel".split()
-TESTS = "python3-pytest python3-hypothesis curl ncat bind9-dnsutils dnsmasq-base iputils-ping iproute2".split()
-SYSTEM = "python3 util-linux kmod procps".split()
-PACKAGES = tuple(sorted({*PROJECT, *BUILD, *TESTS, *SYSTEM}))
+PACKAGES = (
+    "bind9-dnsutils", "curl", "dnsmasq-base", "iproute2", "iputils-ping", "kmod", "make", "ncat", "procps", "python3",
+    "python3-bpfcc", "python3-cattr", "python3-click", "python3-hypothesis", "python3-pip", "python3-psutil",
+    "python3-pyroute2", "python3-pytest", "python3-rich", "python3-setuptools", "python3-venv", "python3-wheel",
+    "util-linux",
+)  # fmt: skip
 """What `make install` and the tests need; the guest has no network to fetch more."""
 
 

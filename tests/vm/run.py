@@ -114,7 +114,7 @@ def test_kernel(kernel: Kernel, options: argparse.Namespace) -> Report:
 
 
 def table(reports: list[Report]) -> str:
-    """Kernel × result."""
+    """The reports in columns, a kernel a line."""
     rows = [("kernel", "release", "passed", "failed", "skipped", "seconds", "result")]
     for report in reports:
         counts = (str(report.passed), str(report.failed), str(report.skipped), f"{report.seconds:.0f}")

@@ -35,7 +35,6 @@ ENGINE, GUI, ASSIST, CANARY = 1, 2, 3, 4
 """``Flow.component`` of a registered process."""
 CANARY_PERMITTED, CANARY_DENIED = 44335, 44336
 V4_ALL: Range = (V4_BASE, V4_BASE + 2**32 - 1)
-LOOPBACK: tuple[Range, ...] = ((V4_BASE + (127 << 24), V4_BASE + (128 << 24) - 1), (1, 1))
 MULTICAST: tuple[Range, ...] = ((V4_BASE + (224 << 24), V4_BASE + (240 << 24) - 1), (0xFF << 120, 2**128 - 1))
 BROADCAST, ALL_NODES = V4_BASE + 2**32 - 1, (0xFF02 << 112) + 1
 
@@ -88,14 +87,8 @@ class Case:
 
     @property
     def localhost(self) -> bool:
-        """Whether the flow runs over the loopback device between two addresses of this host.
-
-        The own addresses of another network namespace are not known; there the device alone tells.
-        """
-        own = {address for adapter in self.facts.adapters for address in adapter.addresses}
-        ends = (self.flow.local, self.flow.remote)
-        ours = all(address in own or inside(address, LOOPBACK) for address in ends)
-        return self.flow.ifindex == LO and (ours or not self.home)
+        """Whether the flow runs over the loopback device; the kernel sends nothing there but from host to host."""
+        return self.flow.ifindex == LO
 
     @property
     def icmp_type(self) -> tuple[int, int] | None:
@@ -198,9 +191,7 @@ def internal_rows(case: Case) -> Iterator[tuple[str, bool]]:
     engine, gui, assist = case.is_component(ENGINE), case.is_component(GUI), case.is_component(ASSIST)
     engine_out, engine_tcp = engine and case.out and (tcp or udp), engine and case.out and tcp
     to_engine = engine and not case.out and (tcp or udp) and case.local_port(preferences.administration_port)
-    to_proxy = (
-        engine_tcp and proxy is not None and case.remote_port(proxy[1]) and flow.remote in case.named(proxy[0])
-    )
+    to_proxy = engine_tcp and proxy is not None and case.remote_port(proxy[1]) and flow.remote in case.named(proxy[0])
     to_resolver = engine_out and (flow.remote, flow.remote_port) in resolvers
     yield "remote-config/on", remote_administration and to_engine
     yield "remote-config/off", not remote_administration and to_engine and case.localhost

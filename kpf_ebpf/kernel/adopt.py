@@ -1,0 +1,180 @@
+"""Adopts sockets older than the hooks: their owner goes into the socket's own storage, as if the hooks had seen it.
+
+Every descriptor of every process is looked at, in all network namespaces, until a walk finds nothing new. What is in
+no /proc (connections nobody accepted yet, orphans, descriptors in flight) stays of unknown owner.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpf_ebpf.facts.system import cgroup_mount, read_text
+from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.hooks import opened
+
+ROUNDS = 5
+"""Walks over all descriptors at most."""
+_PIDFD_GETFD = 438
+_SO_NETNS_COOKIE = 71
+_INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a socket was found: process, its descriptor, and the socket's inode."""
+
+    pid: int
+    descriptor: int
+    inode: int
+
+
+def _places() -> Iterator[_Place]:
+    """Every socket, by the oldest process that has it first: under socket activation that is the activator."""
+    for pid in sorted(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
+        try:
+            with os.scandir(f"/proc/{pid}/fd") as entries:
+                names = [entry.name for entry in entries]
+        except OSError:
+            continue
+        for name in names:
+            try:
+                target = os.readlink(f"/proc/{pid}/fd/{name}")  # noqa: PTH115  (many, and mostly not ours)
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                yield _Place(pid, int(name), int(target[8:-1]))
+
+
+def _take(place: _Place) -> socket.socket | None:
+    """A descriptor of our own for somebody's socket; None: it is gone, or not of the internet families."""
+    try:
+        process = os.pidfd_open(place.pid)
+    except OSError:
+        return None
+    try:
+        descriptor = _libc.syscall(_PIDFD_GETFD, process, place.descriptor, 0)
+    finally:
+        os.close(process)
+    if descriptor < 0:
+        return None
+    try:
+        taken = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        return None
+    if taken.family in _INTERNET and os.fstat(descriptor).st_ino == place.inode:
+        return taken
+    taken.close()
+    return None
+
+
+def _cookie(taken: socket.socket) -> int:
+    try:
+        return int.from_bytes(taken.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+    except OSError:
+        return 0
+
+
+def _is_tcp(taken: socket.socket) -> bool:
+    return taken.type == socket.SOCK_STREAM
+
+
+def _listens(taken: socket.socket) -> bool:
+    return _is_tcp(taken) and bool(taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _port(taken: socket.socket) -> int:
+    try:
+        return int(taken.getsockname()[1])
+    except OSError:
+        return 0
+
+
+def _initiator(taken: socket.socket, listeners: set[tuple[int, int]]) -> abi.Initiator:
+    """TCP came in if a listener holds its local port; a connected datagram socket went out."""
+    if _listens(taken):
+        return abi.Initiator.IN
+    try:
+        taken.getpeername()
+    except OSError:
+        return abi.Initiator.UNKNOWN
+    if _is_tcp(taken) and (_cookie(taken), _port(taken)) in listeners:
+        return abi.Initiator.IN
+    return abi.Initiator.OUT
+
+
+def _uid(pid: int) -> int:
+    for line in (read_text(f"/proc/{pid}/status") or "").splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _cgroup(pid: int, mount: str | None) -> int:
+    """The id of a process' cgroup; 0: not known."""
+    for line in (read_text(f"/proc/{pid}/cgroup") or "").splitlines():
+        if line.startswith("0::") and mount is not None:
+            try:
+                return Path(mount + line[3:]).stat().st_ino
+            except OSError:
+                return 0
+    return 0
+
+
+def adopt(pins: Path) -> int:
+    """Gives every old socket its owner; those that have one keep it. Returns how many were adopted.
+
+    The hooks must be attached, and ``processes`` be filled (``processes.scan``).
+    """
+    mount = cgroup_mount(read_text("/proc/self/mounts") or "")
+    adopted, seen, listeners = 0, set[int](), set[tuple[int, int]]()
+    with opened(pins / "identity") as identity, opened(pins / "processes") as processes:
+        for _ in range(ROUNDS):
+            fresh = [place for place in _places() if place.inode not in seen]
+            if not fresh:
+                break
+            for place in fresh:
+                taken = _take(place)
+                if taken is not None:
+                    with taken:
+                        if _listens(taken):
+                            listeners.add((_cookie(taken), _port(taken)))
+            for place in fresh:
+                if place.inode in seen:
+                    continue
+                seen.add(place.inode)
+                taken = _take(place)
+                if taken is not None:
+                    with taken:
+                        adopted += _give(identity, processes, place.pid, taken, mount, listeners)
+    return adopted
+
+
+def _give(
+    identity: int, processes: int, pid: int, taken: socket.socket, mount: str | None, listeners: set[tuple[int, int]]
+) -> int:
+    known = bpf.lookup(processes, struct.pack("=I", pid), ctypes.sizeof(abi.Process))
+    process = abi.Process.from_buffer_copy(known) if known else abi.Process()
+    value = abi.Identity(
+        application=process.file,
+        netns_cookie=_cookie(taken),
+        cgroup=_cgroup(pid, mount),
+        pid=pid,
+        uid=_uid(pid),
+        version=abi.ABI_VERSION,
+        component=process.component,
+        initiator=_initiator(taken, listeners),
+        adopted=not _listens(taken),
+    )
+    try:
+        bpf.update(identity, struct.pack("=i", taken.fileno()), bytes(value), bpf.NOEXIST)
+    except OSError:
+        return 0  # it has an owner already
+    return 1
