@@ -90,9 +90,15 @@ def _syslog(preferences_table: Table) -> Syslog:
 def components(root: Table) -> Components:
     """Read [components]."""
     table = Table(root.report, ("components",), "components", root.take("components", lambda value: value, {}))
-    read = Components(*(table.take(key, words.program, None) for key in ("engine", "gui", "assist")))
+    paths: dict[str, str | None] = {}
+    for key in ("engine", "gui", "assist"):
+        path = table.take(key, words.program, None)
+        same = next((other for other, known in paths.items() if path is not None and known == path), None)
+        if same is not None:
+            table.error(key, WordError(str(path), f"another file than that of {same}"))
+        paths[key] = path
     table.finish()
-    return read
+    return Components(**paths)
 
 
 def trusted(root: Table) -> tuple[TrustedItem, ...]:

@@ -102,6 +102,10 @@ class _Resolver:
                     )
                     continue
                 index = self.application(fact)
+                other = self.applications[index].component
+                if other:
+                    self.warnings.append(f"component {component}: {fact.path} is the {other} already; unrecognised")
+                    continue
                 self.applications[index] = replace(self.applications[index], component=component)
 
     def component_set(self, component: str) -> frozenset[int]:

@@ -135,3 +135,10 @@ def test_trusted_cells_that_deny_are_warned_of() -> None:
     _, warnings = parsed('[default]\ntrusted-out = "deny"\n[[application]]\npath = "/a"\ntrusted-out = "deny"\n')
     assert [(warning.where.line, warning.rule) for warning in warnings] == [(2, "default"), (5, "application /a")]
     assert all("127.0.0.53" in warning.expected for warning in warnings)
+
+
+def test_a_file_is_one_component() -> None:
+    """Engine, GUI and Assist are three programs: the second who names the same file is refused."""
+    finding = the_mistake('[components]\nengine = "/opt/kpf"\ngui = "/opt/kpf"\n')
+    assert (finding.where.line, finding.key, finding.word) == (3, "gui", "/opt/kpf")
+    assert "engine" in finding.expected
