@@ -4,9 +4,21 @@
  */
 #define KPF_PINNED(kind, key, value, name, entries, flags) \
     BPF_F_TABLE(kind ":" KPF_PIN "/" #name, key, value, name, entries, flags)
-/* One inner map per slot; the template only tells the verifier what the inner maps are like. */
+/*
+ * One inner map per slot; the template only tells the verifier what the inner maps are like. It must have no type
+ * information: from 5.15 to 6.1 the kernel takes maps with and without for different kinds.
+ */
+#define KPF_TEMPLATE(kind, key_type, value, name, map_flags) \
+    struct name##_table_t { \
+        key_type key; \
+        value leaf; \
+        u32 max_entries; \
+        int flags; \
+    }; \
+    __attribute__((section("maps/" kind))) \
+    struct name##_table_t name = {.flags = (map_flags), .max_entries = 1}
 #define KPF_SLOTTED(kind, key, value, name, flags) \
-    BPF_F_TABLE(kind, key, value, name##_template, 1, flags); \
+    KPF_TEMPLATE(kind, key, value, name##_template, flags); \
     BPF_F_TABLE("array_of_maps$" #name "_template:" KPF_PIN "/" #name, int, int, name, KPF_SLOTS, 0)
 
 #define KPF_SOCKET_STORAGE(value, name, storage_flags) \

@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kpf_ebpf.engine.perch import perch_below
 from kpf_ebpf.kernel import abi, processes
 from kpf_ebpf.kernel.apply import read_counters
 from kpf_ebpf.resolve.resolve import CANARY_DENIED, CANARY_PERMITTED
@@ -69,17 +68,6 @@ def _name(number: int) -> str:
     return errno.errorcode.get(number, str(number)) if number else "no error"
 
 
-@contextmanager
-def _perch(cgroup: Path) -> Iterator[Path]:
-    """A cgroup for the canary alone, since a cgroup with children may not take processes."""
-    path = cgroup / f"kpf-canary-{os.getpid()}"
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        path.rmdir()
-
-
 def _child(perch: Path, go: int, answer: int) -> None:
     try:
         (perch / "cgroup.procs").write_text(str(os.getpid()))
@@ -95,7 +83,7 @@ def prove(pins: Path, cgroup: Path, counters: dict[str, int]) -> Canary:
     try:
         numbers = counters["canary/permitted"], counters["canary/denied"]
         before = read_counters(pins, numbers)
-        with _perch(cgroup) as perch:
+        with perch_below(cgroup) as perch:
             text = _fly(pins, perch)
         after = read_counters(pins, numbers)
     except (OSError, KeyError) as problem:

@@ -14,7 +14,6 @@ from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.facts.model import Facts, FileFact
-from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel.apply import apply
@@ -85,9 +84,12 @@ def prepare(
     return Prepared(policy, facts, image, resolved.warnings)
 
 
-def enforce(instance: Instance, path: Path, identify: Identify, before: Enforced | None) -> Enforced:
-    """Makes a policy file the one that is enforced. Raises PolicyError or EngineError; nothing was changed then."""
-    ready = prepare(path, identify, password_set=password.is_set(instance), before=before, cookie=home_cookie())
+def enforce(instance: Instance, path: Path, identify: Identify, before: Enforced | None, home: int) -> Enforced:
+    """Makes a policy file the one that is enforced; ``home`` is the cookie of the network namespace of ``up``.
+
+    Raises PolicyError or EngineError; nothing was changed then.
+    """
+    ready = prepare(path, identify, password_set=password.is_set(instance), before=before, cookie=home)
     made = Enforced(
         generation=0,
         policy_file=str(path),

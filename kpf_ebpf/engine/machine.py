@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import bpffs_mount
-from kpf_ebpf.facts.system import cgroup_mount, home_cookie, read_text
+from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.kernel.btf import VMLINUX
 from kpf_ebpf.kernel.load import LoadError, bcc_version
 
@@ -69,13 +69,6 @@ def _bcc() -> Check:
         return Check("BCC", False, found, remedy)
 
 
-def _namespace() -> Check:
-    try:
-        return Check("network namespace cookie", True, str(home_cookie()))
-    except OSError:
-        return Check("network namespace cookie", False, "unknown", "boot a kernel from 5.14 on")
-
-
 def _ports() -> Check:
     """The firewall's own ports should not be handed out as somebody's ephemeral port."""
     words = (read_text(RANGE) or "0 0").split()
@@ -98,7 +91,7 @@ def _root_cgroup() -> Check:
 
 
 _CHECKS: tuple[Callable[[], Check], ...] = (
-    _root, _btf, _cgroup, _bpffs, _lockdown, _bcc, _namespace, _ports, _root_cgroup,
+    _root, _btf, _cgroup, _bpffs, _lockdown, _bcc, _ports, _root_cgroup,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.facts.files import look_at
+from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import load
 from kpf_ebpf.kernel.apply import read_active, write_active
@@ -26,11 +27,25 @@ def enforced_now(instance: Instance) -> Enforced:
     return enforced
 
 
+def _is_home(home: int) -> bool:
+    """Whether this is the namespace of ``up``, as far as the kernel tells (since 5.14)."""
+    try:
+        return home_cookie() == home
+    except OSError:
+        return True
+
+
 def reload_policy(instance: Instance) -> Enforced:
     """Reads the policy file again, and what it speaks of. Raises PolicyError or EngineError; nothing changed then."""
     with instance.locked():
         before = enforced_now(instance)
-        return enforce(instance, Path(before.policy_file), lambda fd: load.identify(instance.pins, fd), before)
+        home = before.resolved.home
+        if not _is_home(home):
+            raise EngineError(
+                "this is not the network namespace that `kpf-ebpf up` ran in, whose adapters and addresses the policy "
+                "speaks of; run it there; nothing was changed"
+            )
+        return enforce(instance, Path(before.policy_file), lambda fd: load.identify(instance.pins, fd), before, home)
 
 
 def accept_program(instance: Instance, path: str) -> ResolvedApplication:

@@ -12,6 +12,7 @@ from kpf_ebpf.engine import canary, down, process, records
 from kpf_ebpf.engine.enforce import enforce
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import RUN, Instance, bpffs_mount, make_folder
+from kpf_ebpf.engine.perch import find_home
 from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.kernel import hooks
 from kpf_ebpf.kernel.adopt import adopt
@@ -80,10 +81,11 @@ def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforc
         os.close(group)
     tell("looking at the processes and sockets that are there already")
     scan(instance.pins, programs.identify)
-    adopt(instance.pins)
+    home = find_home(instance.pins, Path(place.folder))
+    adopt(instance.pins, home)
     tell("resolving the policy")
     former = read_active(instance.pins)
-    enforced = enforce(instance, policy, programs.identify, before)
+    enforced = enforce(instance, policy, programs.identify, before, home)
     tell("proving enforcement with the canary")
     sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
     if not sung.ok:

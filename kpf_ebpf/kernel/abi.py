@@ -164,6 +164,9 @@ class Identity(ctypes.Structure):
     )
 
 
+IDENTITY_BYTES = ctypes.sizeof(Identity)
+
+
 class Flow(ctypes.Structure):
     """A flow, as every hook describes it."""
 

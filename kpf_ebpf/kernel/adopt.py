@@ -75,11 +75,16 @@ def _take(place: _Place) -> socket.socket | None:
     return None
 
 
-def _cookie(taken: socket.socket) -> int:
+def _cookie(taken: socket.socket, pid: int, home: int) -> int:
+    """The cookie of the socket's network namespace; before 5.14 that of its process', if it is this one."""
     try:
         return int.from_bytes(taken.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
     except OSError:
-        return 0
+        try:
+            own, its = Path("/proc/self/ns/net").stat(), Path(f"/proc/{pid}/ns/net").stat()
+        except OSError:
+            return 0
+        return home if own.st_ino == its.st_ino else 0
 
 
 def _is_tcp(taken: socket.socket) -> bool:
@@ -97,7 +102,7 @@ def _port(taken: socket.socket) -> int:
         return 0
 
 
-def _initiator(taken: socket.socket, listeners: set[tuple[int, int]]) -> abi.Initiator:
+def _initiator(taken: socket.socket, cookie: int, listeners: set[tuple[int, int]]) -> abi.Initiator:
     """TCP came in if a listener holds its local port; a connected datagram socket went out."""
     if _listens(taken):
         return abi.Initiator.IN
@@ -105,7 +110,7 @@ def _initiator(taken: socket.socket, listeners: set[tuple[int, int]]) -> abi.Ini
         taken.getpeername()
     except OSError:
         return abi.Initiator.UNKNOWN
-    if _is_tcp(taken) and (_cookie(taken), _port(taken)) in listeners:
+    if _is_tcp(taken) and (cookie, _port(taken)) in listeners:
         return abi.Initiator.IN
     return abi.Initiator.OUT
 
@@ -128,8 +133,10 @@ def _cgroup(pid: int, mount: str | None) -> int:
     return 0
 
 
-def adopt(pins: Path) -> int:
+def adopt(pins: Path, home: int) -> int:
     """Gives every old socket its owner; those that have one keep it. Returns how many were adopted.
+
+    ``home`` is the cookie of this process' network namespace.
 
     The hooks must be attached, and ``processes`` be filled (``processes.scan``).
     """
@@ -145,7 +152,7 @@ def adopt(pins: Path) -> int:
                 if taken is not None:
                     with taken:
                         if _listens(taken):
-                            listeners.add((_cookie(taken), _port(taken)))
+                            listeners.add((_cookie(taken, place.pid, home), _port(taken)))
             for place in fresh:
                 if place.inode in seen:
                     continue
@@ -153,28 +160,33 @@ def adopt(pins: Path) -> int:
                 taken = _take(place)
                 if taken is not None:
                     with taken:
-                        adopted += _give(identity, processes, place.pid, taken, mount, listeners)
+                        cookie = _cookie(taken, place.pid, home)
+                        value = _owner(processes, place.pid, taken, cookie, _cgroup(place.pid, mount), listeners)
+                        adopted += _give(identity, taken, value)
     return adopted
 
 
-def _give(
-    identity: int, processes: int, pid: int, taken: socket.socket, mount: str | None, listeners: set[tuple[int, int]]
-) -> int:
+def _owner(
+    processes: int, pid: int, taken: socket.socket, cookie: int, cgroup: int, listeners: set[tuple[int, int]]
+) -> abi.Identity:
     known = bpf.lookup(processes, struct.pack("=I", pid), ctypes.sizeof(abi.Process))
     process = abi.Process.from_buffer_copy(known) if known else abi.Process()
-    value = abi.Identity(
+    return abi.Identity(
         application=process.file,
-        netns_cookie=_cookie(taken),
-        cgroup=_cgroup(pid, mount),
+        netns_cookie=cookie,
+        cgroup=cgroup,
         pid=pid,
         uid=_uid(pid),
         version=abi.ABI_VERSION,
         component=process.component,
-        initiator=_initiator(taken, listeners),
+        initiator=_initiator(taken, cookie, listeners),
         adopted=not _listens(taken),
     )
+
+
+def _give(identity: int, taken: socket.socket, owner: abi.Identity) -> int:
     try:
-        bpf.update(identity, struct.pack("=i", taken.fileno()), bytes(value), bpf.NOEXIST)
+        bpf.update(identity, struct.pack("=i", taken.fileno()), bytes(owner), bpf.NOEXIST)
     except OSError:
         return 0  # it has an owner already
     return 1

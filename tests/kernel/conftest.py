@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kpf_ebpf.engine.perch import find_home
 from kpf_ebpf.facts.gather import gather
-from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.apply import apply, read_counter
@@ -40,6 +40,7 @@ class Kernel:
     cgroup: Path
     folder: Path
     counters: dict[str, int]
+    home: int
 
     def program(self, name: str) -> Path:
         """A root-owned copy of the interpreter: an application of its own."""
@@ -51,7 +52,7 @@ class Kernel:
     def apply(self, policy: str) -> None:
         """Enforces a policy given as TOML text."""
         parsed, _ = parse(policy.encode(), "test.toml", lambda path: b"", Path("/"))
-        facts = gather(parsed, self.programs.identify, resolve_names=False, netns_cookie=home_cookie())
+        facts = gather(parsed, self.programs.identify, resolve_names=False, netns_cookie=self.home)
         image = compile_image(resolve(parsed, facts), self.counters)
         apply(self.programs.pins, image)
         self.counters = dict(image.counters)
@@ -105,7 +106,7 @@ def kernel() -> Iterator[Kernel]:
     try:
         programs = load(pins)
         attach(pins, programs.descriptors, group)
-        yield Kernel(programs, cgroup, folder, {})
+        yield Kernel(programs, cgroup, folder, {}, find_home(pins, cgroup))
     finally:
         detach(pins, group)
         os.close(group)

@@ -10,7 +10,6 @@ from pathlib import Path
 from kpf_ebpf.evaluate.evaluator import Flow, evaluate
 from kpf_ebpf.facts.addresses import is_loopback
 from kpf_ebpf.facts.gather import gather
-from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf
@@ -83,7 +82,7 @@ def _packed(flow: Flow, active: int) -> bytes:
 def _enforce(kernel: Kernel, chance: random.Random) -> tuple[MapImage, int]:
     """A random policy in the kernel: its image, and the active word it is judged under."""
     policy, _ = parse(_policy(chance).encode(), "random.toml", lambda path: b"", Path("/"))
-    facts = gather(policy, kernel.programs.identify, resolve_names=False, netns_cookie=home_cookie())
+    facts = gather(policy, kernel.programs.identify, resolve_names=False, netns_cookie=kernel.home)
     image = compile_image(resolve(policy, facts), kernel.counters)
     kernel.counters = dict(image.counters)
     generation = apply(kernel.programs.pins, image)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.engine import canary
+from kpf_ebpf.engine import canary, perch
 from kpf_ebpf.kernel import abi, bpf, hooks
 from kpf_ebpf.kernel.apply import read_active
 from kpf_ebpf.kernel.hooks import HOOKS, AttachError
@@ -105,3 +105,13 @@ def test_the_canary_tells_where_nothing_is_enforced(kernel: Kernel, tmp_path: Pa
     assert read_active(kernel.programs.pins).slot is not None
     told = canary.prove(kernel.programs.pins, kernel.cgroup / "gone", kernel.counters)
     assert not told.ok and "could not be sent out" in told.detail
+
+
+def test_the_namespace_is_also_known_from_the_hook(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before 5.14 user space cannot ask for its network namespace's cookie: the sock_create hook has seen it."""
+
+    def too_old() -> int:
+        raise OSError(92, "Protocol not available")
+
+    monkeypatch.setattr(perch, "home_cookie", too_old)
+    assert perch.find_home(kernel.programs.pins, kernel.cgroup) == kernel.home
