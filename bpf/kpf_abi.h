@@ -36,6 +36,8 @@
 #define KPF_MIRRORS 8192       /* loopback flows whose sender's half was permitted by an internal rule */
 #define KPF_PATHS 16384        /* paths of executed files, for the log */
 #define KPF_PATH_BYTES 256
+#define KPF_SCRIPTS 4096       /* scripts that a policy names, by path */
+#define KPF_PENDING 4096       /* scripts between the kernel's check of their file and their start */
 #define KPF_ADAPTER_SLOTS 64   /* bit 0 of a trusted mask: any adapter that no trusted item names */
 #define KPF_PROBES 1024        /* flows the classifier's test probe can be handed at a time */
 
@@ -103,16 +105,27 @@ struct kpf_file {
     u32 ctime_nanoseconds; /* without the "was queried" flag of 6.13 and later */
     u32 pad;
 };
-/* A process, by tgid in the initial pid namespace: the file it executes, and a component `up` registered. */
+/*
+ * A process, by tgid in the initial pid namespace: the file it executes, the script that this file interprets, and a
+ * component `up` registered. A script that is not known by its file has inode n, device 0, generation 2: nobody's
+ * rule, but not its interpreter's either.
+ */
 struct kpf_process {
     struct kpf_file file;
+    struct kpf_file script;  /* zero: not a script */
     u32 component;         /* enum kpf_component; inherited over fork, lost at exec */
     u32 pad;
 };
+/* Where paths mean what they mean to the policy: a mount namespace, and a root folder in it (kernel pointers). */
+struct kpf_home {
+    u64 mount_namespace;
+    u64 mount;
+    u64 dentry;
+};
 /* The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 1. */
 struct kpf_identity {
-    struct kpf_file application;
-    struct kpf_file script;  /* zero: not a script */
+    struct kpf_file application; /* the script, if it is one */
+    struct kpf_file script;      /* the same; zero: not a script */
     u64 netns_cookie;
     u64 cgroup;              /* cgroup v2 id of the process that created the socket */
     u32 pid;

@@ -38,6 +38,10 @@ KPF_SOCKET_STORAGE(struct kpf_cache, cache, BPF_F_NO_PREALLOC);
 
 KPF_PINNED("hash", u32, struct kpf_process, processes, KPF_PROCESSES, 0);
 KPF_PINNED("lru_hash", struct kpf_file, struct kpf_path, paths, KPF_PATHS, 0);
+KPF_PINNED("hash", struct kpf_path, struct kpf_file, scripts, KPF_SCRIPTS, 0);
+KPF_PINNED("lru_hash", u64, struct kpf_file, pending, KPF_PENDING, 0);
+KPF_PINNED("array", u32, struct kpf_home, home, 1, 0);
+KPF_PINNED("percpu_array", u32, struct kpf_path, scratch, 1, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_flow_state, flows, KPF_FLOWS, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_recent, recent, KPF_RECENT, 0);
 KPF_PINNED("lru_hash", struct kpf_mirror_key, struct kpf_mirror, mirrors, KPF_MIRRORS, 0);

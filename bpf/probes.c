@@ -17,6 +17,22 @@ int kpf_identify(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
+/* Makes the caller's mount namespace and root folder the ones that the policy's paths are meant in. */
+int kpf_settle(struct bpf_raw_tracepoint_args *ctx)
+{
+    u64 task = bpf_get_current_task();
+    u64 root = kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_FS);
+    struct kpf_home here = {};
+    u32 zero = 0;
+
+    here.mount_namespace =
+        kpf_read_pointer(kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_NSPROXY), KPF_BTF_NSPROXY_MNT_NS);
+    here.mount = kpf_read_pointer(root, KPF_BTF_FS_STRUCT_ROOT + KPF_BTF_PATH_MNT);
+    here.dentry = kpf_read_pointer(root, KPF_BTF_FS_STRUCT_ROOT + KPF_BTF_PATH_DENTRY);
+    home.update(&zero, &here);
+    return 0;
+}
+
 /* args[0]: index of a flow in `probes`, which gets the verdict. */
 int kpf_probe(struct bpf_raw_tracepoint_args *ctx)
 {

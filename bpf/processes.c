@@ -53,21 +53,96 @@ static __always_inline void kpf_remember_process(u32 tgid, struct kpf_process *p
         kpf_count_default(KPF_DEFAULT_PROCESS_LOST);
 }
 
+/* Whether the calling process sees the files that the policy means: the home mount namespace, and its root. */
+static __always_inline int kpf_is_at_home(void)
+{
+    u64 task = bpf_get_current_task();
+    u64 namespaces = kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_NSPROXY);
+    u64 root = kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_FS);
+    u32 zero = 0;
+    struct kpf_home *here = home.lookup(&zero);
+
+    if (!here || !here->mount_namespace || !root)
+        return 0;
+    return here->mount_namespace == kpf_read_pointer(namespaces, KPF_BTF_NSPROXY_MNT_NS) &&
+           here->mount == kpf_read_pointer(root, KPF_BTF_FS_STRUCT_ROOT + KPF_BTF_PATH_MNT) &&
+           here->dentry == kpf_read_pointer(root, KPF_BTF_FS_STRUCT_ROOT + KPF_BTF_PATH_DENTRY);
+}
+
+/* A path in the scratch buffer, the rest of it zero (it is a key), or NULL. */
+static __always_inline struct kpf_path *kpf_read_path(u64 text)
+{
+    u32 zero = 0;
+    struct kpf_path *path = scratch.lookup(&zero);
+
+    if (!path)
+        return NULL;
+    __builtin_memset(path, 0, sizeof(*path));
+    return bpf_probe_read_kernel_str(path->text, sizeof(path->text), (void *)text) > 0 ? path : NULL;
+}
+
+/*
+ * The script of a process that is about to run an interpreter: by its file, if the kernel's check of it was seen;
+ * else by its path, if that is absolute and read where the policy's paths are meant. Otherwise an unknown script.
+ */
+static __always_inline void kpf_identify_script(struct kpf_file *script, const struct kpf_path *path)
+{
+    u64 thread = bpf_get_current_pid_tgid();
+    struct kpf_file *known = pending.lookup(&thread);
+
+    if (!known && path && path->text[0] == '/' && kpf_is_at_home())
+        known = scripts.lookup((struct kpf_path *)path);
+    if (known)
+        *script = *known;
+    if (!script->inode) {
+        script->inode = bpf_ktime_get_ns();
+        script->generation = 2;
+    }
+    pending.delete(&thread);
+}
+
 /* sched_process_exec(task, old pid, bprm): the process now is the file it executes, and no component. */
 int kpf_exec(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 binary = ctx->args[2];
+    u64 filename = kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILENAME);
+    u64 interpreter = kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_INTERP);
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
     struct kpf_process process = {};
-    struct kpf_path path = {};
+    struct kpf_path *path;
 
     kpf_identify_file(&process.file, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE));
+    path = kpf_read_path(filename);
+    if (filename != interpreter)
+        kpf_identify_script(&process.script, path);
     kpf_remember_process(tgid, &process);
-    if (process.file.inode &&
-        bpf_probe_read_kernel_str(path.text, sizeof(path.text),
-                                  (void *)kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_INTERP)) > 0)
-        paths.update(&process.file, &path);
+    if (path && process.script.inode)
+        paths.update(&process.script, path);
+    else if (path && process.file.inode)
+        paths.update(&process.file, path);
     return 0;
+}
+
+/*
+ * The kernel's check of a file before it is executed (fentry or LSM security_bprm_check, where that loads): of a
+ * script this is the only moment that has its file. The script comes first, then its interpreter.
+ */
+static __always_inline void kpf_check_file(u64 binary)
+{
+    u64 thread = bpf_get_current_pid_tgid();
+    struct kpf_file key = {};
+    u16 magic = 0;
+
+    if (kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILENAME) !=
+        kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_INTERP))
+        return; /* an interpreter */
+    bpf_probe_read_kernel(&magic, sizeof(magic), (void *)(binary + KPF_BTF_LINUX_BINPRM_BUF));
+    if (magic != ('#' | '!' << 8)) {
+        pending.delete(&thread);
+        return;
+    }
+    kpf_identify_file(&key, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE));
+    pending.update(&thread, &key);
 }
 
 /* sched_process_fork(parent, child): a new process is its parent's program until it executes another. */
@@ -108,7 +183,7 @@ static __always_inline void kpf_identify_caller(struct kpf_file *file, u8 *compo
     struct kpf_process *process = processes.lookup(&tgid);
 
     if (process) {
-        *file = process->file;
+        *file = process->script.inode ? process->script : process->file;
         *component = process->component;
     } else {
         __builtin_memset(file, 0, sizeof(*file));

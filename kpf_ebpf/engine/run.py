@@ -12,6 +12,7 @@ from kpf_ebpf.engine import records
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.syslog import Syslog
+from kpf_ebpf.engine.watch import ScriptWatch
 from kpf_ebpf.events.collapse import Collapser
 from kpf_ebpf.events.decode import RawEvent, decode
 from kpf_ebpf.events.enrich import RuleName, enrich
@@ -59,6 +60,7 @@ class Engine:
         self._collapser = Collapser()
         self._log = LogFile(instance.log)
         self._syslog = Syslog()
+        self._scripts = ScriptWatch(instance.pins)
         self._refresh()
         self._reader = EventReader(instance.pins / "events", self._take)
 
@@ -69,6 +71,8 @@ class Engine:
         while not self._ended:
             self._reader.poll(POLL_MS)
             self._write(self._collapser.flush(time.monotonic()))
+            self._refresh()
+            self._scripts.look(time.monotonic())
         self._reader.poll(0)
         self._write(self._collapser.drain())
         self._log.close()
@@ -115,6 +119,7 @@ class Engine:
         while len(self._rules) > REMEMBERED:
             del self._rules[min(self._rules)]
         self._syslog.retarget(enforced.resolved.syslog)
+        self._scripts.retarget(enforced.resolved)
 
     def _path_text(self, key: FileKey) -> str | None:
         data = bpf.lookup(self._paths_map, pack_file(key), abi.PATH_BYTES)

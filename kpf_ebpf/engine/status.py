@@ -13,7 +13,7 @@ from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.model import FileKey, NameFact
-from kpf_ebpf.kernel import abi, bpf, hooks, load
+from kpf_ebpf.kernel import abi, bpf, hooks, load, maps
 from kpf_ebpf.kernel.apply import Active, read_active, read_counters, read_defaults
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule, ordered_rules
@@ -108,8 +108,8 @@ def _maps(pins: Path) -> tuple[MapStatus, ...]:
     found = []
     for name in ("processes", "paths", "flows", "recent", "mirrors"):
         with opened(pins / name) as fd:
-            spec = abi.MAPS[name]
-            found.append(MapStatus(name, bpf.count(fd, spec.key_size, spec.entries), spec.entries))
+            spec = maps.MAPS[name]
+            found.append(MapStatus(name, len(bpf.keys(fd, spec.key_size, spec.entries)), spec.entries))
     return tuple(found)
 
 
@@ -165,6 +165,8 @@ _TELLING: dict[abi.Default, Callable[[int], str]] = {
 
 def _warnings(engine: int | None, attached: dict[str, bool], defaults: dict[abi.Default, int]) -> list[str]:
     found = [f"hook {name} is not attached; run `kpf-ebpf up`" for name, there in attached.items() if not there]
+    if hooks.SCRIPT_HOOK.name not in attached:
+        found.append("scripts are known by their path: this kernel does not let their file be seen (fentry, BPF LSM)")
     if engine is None:
         found.append("the Engine is not running: enforced, but nothing is logged; run `kpf-ebpf up`")
     return found + [text(defaults[which]) for which, text in _TELLING.items() if defaults[which]]

@@ -20,6 +20,7 @@ from kpf_ebpf.kernel.apply import Active, read_active, write_active
 from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.load import LoadError, Programs, load
 from kpf_ebpf.kernel.processes import scan
+from kpf_ebpf.kernel.scripts import settle
 from kpf_ebpf.policy.load import load as load_policy
 
 Tell = Callable[[str], None]
@@ -80,6 +81,10 @@ def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforc
     finally:
         os.close(group)
     tell("looking at the processes and sockets that are there already")
+    try:
+        settle(programs.descriptors["kpf_settle"])
+    except OSError as problem:
+        raise EngineError(f"{problem.strerror}; run `kpf-ebpf doctor`; what was enforced before stands") from problem
     scan(instance.pins, programs.identify)
     home = find_home(instance.pins, Path(place.folder))
     adopt(instance.pins, home)

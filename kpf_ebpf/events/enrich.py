@@ -85,13 +85,21 @@ def _is_kernel(file: FileKey) -> bool:
     return (file.inode, file.device, file.generation) == (0, 0, 1)
 
 
+def _is_unknown_script(file: FileKey) -> bool:
+    """A script known by neither file nor path: its inode is only a number for the log."""
+    return (file.device, file.generation) == (0, 2)
+
+
 def _application(event: RawEvent, path_of: Callable[[FileKey, int], str | None]) -> str:
     file = event.application
     if _is_unknown(file):
         return UNKNOWN
     if _is_kernel(file):
         return KERNEL
-    return path_of(file, event.pid or 0) or f"inode {file.inode} on {file.device >> 20}:{file.device & 0xFFFFF}"
+    known = path_of(file, event.pid or 0)
+    if _is_unknown_script(file):
+        return known or UNKNOWN
+    return known or f"inode {file.inode} on {file.device >> 20}:{file.device & 0xFFFFF}"
 
 
 def _user(event: RawEvent, user_of: Callable[[int], str | None]) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kpf_ebpf.facts.model import FileFact, FileKey
-from kpf_ebpf.facts.wildcards import Trusts, expand, is_roots, is_wildcard
+from kpf_ebpf.facts.wildcards import Trusts, expand, in_roots_folders, is_roots, is_wildcard
 
 CHUNK_BYTES = 1 << 20
 """Bytes read at a time while hashing."""
@@ -22,7 +22,6 @@ MAX_PROGRAM_BYTES = 4 << 30
 HASH_TRIES = 3
 """How often a file is hashed that changes meanwhile."""
 
-SCRIPT = "is a #! script"
 NOT_REGULAR = "is not a regular file"
 TOO_LARGE = f"is larger than {MAX_PROGRAM_BYTES >> 30} GiB"
 ROOTS_ONLY = "; a wildcard matches only root's programs in root's folders"
@@ -89,6 +88,7 @@ def find_program(
             warnings += (_warning(word, error),)
             continue
         seen[path] = fact
+        fact = _by_path(fact, word, trusts)
         if fact.root_owned or not is_wildcard(word):
             facts.append(fact)
     if not facts and not warnings:
@@ -125,6 +125,21 @@ def _warning(word: str, error: Exception) -> str:
     return f"application {word}: cannot be looked at: {reason}"
 
 
+def _by_path(fact: FileFact, word: str, trusts: Trusts) -> FileFact:
+    """For a script of root's: the paths of root's at which it is executed, its own and that of a link to it."""
+    if not fact.script or not fact.root_owned:
+        return fact
+    words = (fact.path,) if is_wildcard(word) else (fact.path, os.path.normpath(word))
+    return replace(fact, executed=tuple(path for path in dict.fromkeys(words) if _in_roots_folders(path, trusts)))
+
+
+def _in_roots_folders(path: str, trusts: Trusts) -> bool:
+    try:
+        return in_roots_folders(path, trusts) and in_roots_folders(os.path.realpath(path), trusts)
+    except OSError:
+        return False
+
+
 def _key(status: os.stat_result, generation: int) -> FileKey:
     device = os.major(status.st_dev) << 20 | os.minor(status.st_dev)
     return FileKey(status.st_ino, device, generation, *divmod(status.st_ctime_ns, _NANOSECONDS))
@@ -142,7 +157,7 @@ def _read(fact: FileFact, file: int, identify: Identify, trusts: Trusts) -> File
         return replace(fact, problem=CHANGING)
     if digest is None:
         return replace(fact, problem=TOO_LARGE)
-    return replace(fact, sha256=digest, problem=SCRIPT if script else "")
+    return replace(fact, sha256=digest, script=script)
 
 
 def _digest(file: int) -> tuple[str | None, bool]:

@@ -31,8 +31,9 @@ class FileKey:
 class FileFact:
     """A program file found at a path (symlinks resolved): its key, digest, and why it may not be trusted.
 
-    ``problem`` is "" for a usable file; else words such as "is a #! script" or "is writable by others".
-    ``root_owned`` says that the file belongs to root and nobody else may write it.
+    ``problem`` is "" for a usable file; else words such as "is not a regular file".
+    ``root_owned`` says that the file belongs to root and nobody else may write it. ``script``: it starts with "#!";
+    ``executed`` are then the paths at which only root decides what is executed: all its folders are root's.
     """
 
     path: str
@@ -40,6 +41,8 @@ class FileFact:
     sha256: str
     root_owned: bool = True
     problem: str = ""
+    script: bool = False
+    executed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The kernel side's layouts in Python: every struct and constant of bpf/kpf_abi.h, every map of bpf/maps.c.
+"""The kernel side's layouts in Python: every struct and constant of bpf/kpf_abi.h.
 
 The headers are the specification; tests/unit/kernel/test_abi.py compares sizes, offsets and values with them.
 """
@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 
 ABI_VERSION = 1
 
@@ -19,6 +16,7 @@ MAX_POSITIONS = CHUNKS * CHUNK_WORDS * 64
 COUNTERS = PROCESSES = FLOWS = 65536
 RECENT, MIRRORS = 16384, 8192
 PATHS, PATH_BYTES = 16384, 256
+SCRIPTS = PENDING = 4096
 ADAPTER_SLOTS = 64
 PROBES = 1024
 COMPONENTS, FIELDS, DEFAULTS = 8, 9, 8
@@ -141,9 +139,15 @@ class File(ctypes.Structure):
 
 
 class Process(ctypes.Structure):
-    """A process: the file it executes, and a registered component."""
+    """A process: the file it executes, the script that file interprets, and a registered component."""
 
-    _fields_ = (("file", File), ("component", _u32), ("pad", _u32))
+    _fields_ = (("file", File), ("script", File), ("component", _u32), ("pad", _u32))
+
+
+class Home(ctypes.Structure):
+    """Where the policy's paths are meant: a mount namespace and its root folder (kernel pointers)."""
+
+    _fields_ = (("mount_namespace", _u64), ("mount", _u64), ("dentry", _u64))
 
 
 class Identity(ctypes.Structure):
@@ -385,64 +389,3 @@ def active_stop_all(word: int) -> bool:
 def active_word(generation: int, stop_all: bool, slot: int) -> int:
     """The active word: generation << 8 | stop-all << 4 | slot + 1."""
     return generation << 8 | int(stop_all) << 4 | slot + 1
-
-
-MAP_TYPES: Mapping[str, int] = MappingProxyType(
-    dict(hash=1, array=2, perf_event_array=4, percpu_array=6, lru_hash=9, lpm_trie=11, array_of_maps=12, sk_storage=24)
-)
-"""Kinds of maps, by the kernel's numbers (enum bpf_map_type)."""
-
-NO_PREALLOC, CLONE, INNER_MAP = 1 << 0, 1 << 9, 1 << 12
-
-
-@dataclass(frozen=True, slots=True)
-class MapSpec:
-    """What a map must be like. ``entries`` 0: not fixed here (per CPU, or as many as an image needs)."""
-
-    kind: str
-    type: int
-    key_size: int
-    value_size: int
-    entries: int
-    flags: int
-
-
-def _spec(kind: str, key: type, value: type, entries: int, flags: int = 0) -> MapSpec:
-    return MapSpec(kind, MAP_TYPES[kind], ctypes.sizeof(key), ctypes.sizeof(value), entries, flags)
-
-
-INNER_MAPS: Mapping[str, MapSpec] = MappingProxyType(
-    {
-        "images": _spec("array", _u32, Image, 0, INNER_MAP),
-        "summaries": _spec("array", _u32, _u64, 0, INNER_MAP),
-        "vectors": _spec("array", _u32, Chunk, 0, INNER_MAP),
-        "rules": _spec("array", _u32, Rule, 0, INNER_MAP),
-        "applications": _spec("hash", ApplicationKey, ApplicationFile, 0, NO_PREALLOC),
-        "users": _spec("hash", _u32, _u32, 0, NO_PREALLOC),
-        "cgroups": _spec("hash", _u64, _u32, 0, NO_PREALLOC),
-        "addresses": _spec("lpm_trie", Prefix, Address, 0, NO_PREALLOC),
-        "ports": _spec("array", _u32, Port, 0, INNER_MAP),
-        "adapters": _spec("hash", _u32, Adapter, 0, NO_PREALLOC),
-    }
-)
-"""What the inner maps of an image are like, by the name of the outer map; their size is the image's affair."""
-
-MAPS: Mapping[str, MapSpec] = MappingProxyType(
-    {
-        "identity": _spec("sk_storage", _u32, Identity, 0, NO_PREALLOC | CLONE),
-        "cache": _spec("sk_storage", _u32, Cache, 0, NO_PREALLOC),
-        "processes": _spec("hash", _u32, Process, PROCESSES),
-        "paths": _spec("lru_hash", File, Path, PATHS),
-        "flows": _spec("lru_hash", FlowKey, FlowState, FLOWS),
-        "recent": _spec("lru_hash", FlowKey, Recent, RECENT),
-        "mirrors": _spec("lru_hash", MirrorKey, Mirror, MIRRORS),
-        "counters": _spec("percpu_array", _u32, Counter, COUNTERS),
-        "defaults": _spec("percpu_array", _u32, _u64, DEFAULTS),
-        "active": _spec("array", _u32, _u64, 1),
-        "probes": _spec("array", _u32, Probe, PROBES),
-        "identified": _spec("array", _u32, File, 1),
-        **{name: _spec("array_of_maps", _u32, _u32, SLOTS) for name in INNER_MAPS},
-        "events": _spec("perf_event_array", _u32, _u32, 0),
-    }
-)
-"""Every pinned map, by its name (its file below the pin folder)."""

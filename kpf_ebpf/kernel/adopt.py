@@ -172,7 +172,8 @@ def _owner(
     known = bpf.lookup(processes, struct.pack("=I", pid), ctypes.sizeof(abi.Process))
     process = abi.Process.from_buffer_copy(known) if known else abi.Process()
     return abi.Identity(
-        application=process.file,
+        application=process.script if process.script.inode else process.file,
+        script=process.script,
         netns_cookie=cookie,
         cgroup=cgroup,
         pid=pid,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel import abi, bpf, maps, scripts
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.kernel.pack import pack_image
 
@@ -40,7 +41,7 @@ def write_active(pins: Path, active: Active) -> None:
 def fill_slot(pins: Path, image: MapImage, slot: int) -> None:
     """Makes the ten inner maps of a slot that no program reads. An error leaves the active slot as it was."""
     for name, items in pack_image(image).items():
-        spec = abi.INNER_MAPS[name]
+        spec = maps.INNER_MAPS[name]
         inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, len(items), spec.flags)
         try:
             bpf.update_many(inner, items)
@@ -64,10 +65,18 @@ def apply(
     zero = bytes(24 * possible_cpus())
     with opened(pins / "counters") as fd:
         bpf.update_many(fd, [(struct.pack("=I", counter), zero) for counter in fresh])
+    named = {path: _current(one.key) for one in image.policy.applications for path in one.executed}
+    scripts.put(pins, named)
     generation = before.generation + 1
     announce(generation)
     write_active(pins, Active(generation, before.stop_all, slot))
+    scripts.keep(pins, set(named))
     return generation
+
+
+def _current(key: FileKey) -> FileKey:
+    """The file that is there now: of a modified one the key is that of no file, and this is another one."""
+    return replace(key, ctime_seconds=-2) if key.ctime_seconds == -1 else key
 
 
 def read_counter(fd: int, counter: int) -> tuple[int, int, int]:

@@ -87,17 +87,18 @@ def delete(fd: int, key: bytes) -> None:
         return
 
 
-def count(fd: int, key_size: int, most: int) -> int:
-    """How many elements a hash has, up to ``most``; other processes may change it meanwhile."""
-    key, following, number = None, ctypes.create_string_buffer(key_size), 0
-    while number < most:
+def keys(fd: int, size: int, most: int) -> list[bytes]:
+    """The keys of a hash, up to ``most``; other processes may change it meanwhile."""
+    found: list[bytes] = []
+    key, following = None, ctypes.create_string_buffer(size)
+    while len(found) < most:
         try:
             call(NEXT_KEY, struct.pack("=IxxxxQQ", fd, _pointer(key) if key else 0, _pointer(following)))
         except FileNotFoundError:
             break
-        key = ctypes.create_string_buffer(following.raw, key_size)
-        number += 1
-    return number
+        found.append(following.raw)
+        key = ctypes.create_string_buffer(following.raw, size)
+    return found
 
 
 def pin(fd: int, path: Path) -> None:
@@ -162,9 +163,12 @@ def map_shape(fd: int) -> tuple[int, int, int, int, int]:
 
 
 def open_raw_tracepoint(name: str, program: int) -> int:
-    """Attaches a program to a raw tracepoint; it stays as long as the link returned is open or pinned."""
+    """Attaches a program to a raw tracepoint; it stays as long as the link returned is open or pinned.
+
+    Without a name: to the kernel function that an fentry or LSM program was loaded for.
+    """
     text = ctypes.create_string_buffer(name.encode())
-    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", _pointer(text), program))
+    return call(RAW_TRACEPOINT_OPEN, struct.pack("=QI", _pointer(text) if name else 0, program))
 
 
 def run(program: int, *arguments: int) -> int:
@@ -172,6 +176,7 @@ def run(program: int, *arguments: int) -> int:
     context = struct.pack(f"={len(arguments)}Q", *arguments)
     block = ctypes.create_string_buffer(context, len(context))
     # prog_fd, retval, four data fields that raw tracepoints do not have, repeat, duration, then the context
-    attributes = struct.pack("=IIIIQQIIIIQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, _pointer(block))
+    where = _pointer(block) if context else 0
+    attributes = struct.pack("=IIIIQQIIIIQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, where)
     _, answer = _exchange(PROG_TEST_RUN, attributes)
     return int(struct.unpack_from("=I", answer, 4)[0])

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel import bpf, maps
 
 
 class AttachError(Exception):
@@ -40,6 +40,8 @@ HOOKS = (
     Hook("egress", "kpf_egress", 8, 1),
 )
 """In order of attachment: whoever a packet belongs to is known before any packet is judged."""
+SCRIPT_PROGRAM, SCRIPT_HOOK = "kpf_script", Hook("script", "kpf_script", 26, "")
+"""Where the kernel takes it: the hook that sees a script's own file (fentry or LSM; no tracepoint's name)."""
 MARKS = ("active", "processes")
 """Every program of a cgroup uses one of these maps: they tell whose program it is."""
 
@@ -59,10 +61,11 @@ def attach(pins: Path, descriptors: Mapping[str, int], cgroup: int) -> None:
 
     ``descriptors`` are the loaded programs by function name. Pins: ``hook_NAME`` below ``pins``. Raises AttachError.
     """
+    wanted = HOOKS + ((SCRIPT_HOOK,) if SCRIPT_PROGRAM in descriptors else ())
     before = {hook.name: fd for hook in HOOKS if (fd := _attached_before(pins, hook, cgroup)) is not None}
     done: list[Hook] = []
     try:
-        for hook in HOOKS:
+        for hook in wanted:
             try:
                 _attach_one(pins, descriptors[hook.program], hook, cgroup, before.get(hook.name))
             except OSError as problem:
@@ -76,8 +79,10 @@ def attach(pins: Path, descriptors: Mapping[str, int], cgroup: int) -> None:
     finally:
         for fd in before.values():
             os.close(fd)
-    for hook in HOOKS:
+    for hook in wanted:
         (pins / f"new_{hook.name}").rename(pins / f"hook_{hook.name}")
+    if SCRIPT_HOOK not in wanted:
+        (pins / f"hook_{SCRIPT_HOOK.name}").unlink(missing_ok=True)
     current = {bpf.identity_of(fd) for fd in descriptors.values()}
     detach(pins, cgroup, current)
 
@@ -158,7 +163,8 @@ def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
 def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:
     """Which hooks are really there: links that are pinned, programs that the cgroup says are attached."""
     found = {}
-    for hook in HOOKS:
+    exact = (SCRIPT_HOOK,) if (pins / f"hook_{SCRIPT_HOOK.name}").exists() else ()
+    for hook in HOOKS + exact:
         try:
             with opened(pins / f"hook_{hook.name}") as fd:
                 found[hook.name] = isinstance(hook.where, str) or bpf.identity_of(fd) in bpf.attached(
@@ -171,7 +177,7 @@ def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:
 
 def check_pins(pins: Path) -> str | None:
     """What of the pinned maps a new load could not reuse, in words; None if everything fits or nothing is there."""
-    for name, spec in abi.MAPS.items():
+    for name, spec in maps.MAPS.items():
         try:
             with opened(pins / name) as fd:
                 kind, key, value, entries, _ = bpf.map_shape(fd)

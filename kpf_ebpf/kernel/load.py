@@ -9,14 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import bpf, btf
-from kpf_ebpf.kernel.hooks import HOOKS, check_pins, opened
+from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
 SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "packet.c", "classify.c", "early.c", "verdict.c",
-           "sockets.c", "packets.c", "probes.c")  # fmt: skip
-PROBES = ("kpf_identify", "kpf_probe", "kpf_probe_early")
+           "sockets.c", "packets.c", "probes.c", "exact.c")  # fmt: skip
+PROBES = ("kpf_identify", "kpf_settle", "kpf_probe", "kpf_probe_early")
+_TRACING, _LSM = 26, 29
+EXACT = (
+    (b"kfunc__vmlinux__security_bprm_check", _TRACING),
+    (b"kfunc__security_bprm_check", _TRACING),
+    (b"lsm__bprm_check_security", _LSM),
+)
+"""Programs that see a script's own file, by preference: as newer and older versions of BCC name them."""
+LSM_LIST = Path("/sys/kernel/security/lsm")
 OLDEST_BCC = (0, 25)
 """The first whose load_func knows attach types."""
 BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
@@ -105,6 +114,19 @@ def _pin_probe(pins: Path, program: int) -> None:
     fresh.rename(pins / "identify")
 
 
+def _load_exact(module: Any) -> dict[str, int]:
+    """The program that sees a script's own file, if this kernel takes one: {SCRIPT_PROGRAM: descriptor}."""
+    lsm = LSM_LIST.read_text() if LSM_LIST.exists() else ""
+    for name, kind in EXACT:
+        if kind == _LSM and "bpf" not in lsm.split(","):
+            continue  # it would load, and never run
+        try:
+            return {SCRIPT_PROGRAM: module.load_func(name, kind).fd}
+        except Exception:  # noqa: BLE001  (BCC raises nothing narrower; the next one may load)
+            continue
+    return {}
+
+
 def load(pins: Path) -> Programs:
     """Compiles and loads everything; maps are made below ``pins`` or found there. Raises LoadError."""
     try:
@@ -127,7 +149,10 @@ def load(pins: Path) -> Programs:
     failure = ""
     with _captured() as messages:
         try:
-            module = bcc.BPF(text=text.encode(), cflags=flags)
+            # BCC loads fentry and LSM programs by itself, and gives up the whole module where they are refused
+            module = type("Module", (bcc.BPF,), {"_trace_autoload": lambda self: None})(
+                text=text.encode(), cflags=flags
+            )
             descriptors = {
                 hook.program: module.load_func(
                     hook.program.encode(), hook.kind, attach_type=hook.where if isinstance(hook.where, int) else -1
@@ -136,6 +161,7 @@ def load(pins: Path) -> Programs:
             }
             descriptors |= {name: module.load_func(name.encode(), 17).fd for name in PROBES}
             _pin_probe(pins, descriptors["kpf_identify"])
+            descriptors |= _load_exact(module)
         except Exception as problem:  # noqa: BLE001  (BCC raises nothing narrower)
             failure = str(problem)
     if failure:

@@ -81,7 +81,12 @@ class _Resolver:
                 f"modified/{fact.path}", "modified", f"modified: {fact.path}", Action.DENY, log=True
             )
             self.applications.append(ResolvedApplication(fact.path, fact.key, fact.sha256, modified))
-        return self.files[place]
+        index = self.files[place]
+        if fact.script:
+            known = self.applications[index].executed
+            executed = tuple(dict.fromkeys((*known, *fact.executed)))
+            self.applications[index] = replace(self.applications[index], executed=executed)
+        return index
 
     def programs(self, word: str) -> list[FileFact]:
         usable = []

@@ -50,6 +50,7 @@ class Bench:
         self.cgroup_name = f"/kpf-test-{self.random}"
         self.cgroup = cgroup_mount() / self.cgroup_name[1:]
         self.programs = Path(f"/usr/local/lib/kpf-test-{self.random}")
+        self.scripts = Path(f"/opt/kpf-test-{self.random}")  # all its folders are root's alone
         self.namespaces: dict[str, str] = {}
         self.children: list[Child] = []
         self.engines: set[int] = set()
@@ -60,8 +61,9 @@ class Bench:
     def build(self) -> None:
         """Make namespaces, addresses, cgroup and the folder of programs."""
         self.cgroup.mkdir()
-        self.programs.mkdir(mode=0o755)
-        self.programs.chmod(0o755)
+        for folder in (self.programs, self.scripts):
+            folder.mkdir(mode=0o755)
+            folder.chmod(0o755)
         for place in ("client", "server"):
             name = f"kpf-{place[0]}-{self.random}"
             system("ip", "netns", "add", name)
@@ -93,7 +95,7 @@ class Bench:
         self.end_engines()
         for name in self.namespaces.values():
             safely(lambda name=name: system("ip", "netns", "del", name))  # type: ignore[misc]
-        for folder in (self.programs, *self.leavings()):
+        for folder in (self.programs, self.scripts, *self.leavings()):
             safely(lambda folder=folder: shutil.rmtree(folder) if folder.exists() else None)  # type: ignore[misc]
         if not eventually(self.cgroup_gone):
             problems.append(f"{self.cgroup} is still busy")
@@ -132,6 +134,16 @@ class Bench:
             path.chmod(0o755)
         return str(path)
 
+    def script(self, name: str, interpreter: str | None = None) -> str:
+        """Return a script of root's that does what senders do, run by an interpreter that is a program of its own."""
+        path = self.scripts / name
+        if not path.exists():
+            line = f"#!{interpreter or self.program('interpreter')} -I\n"
+            path.write_text(line + SENDER.read_text())
+            path.chmod(0o755)
+            shutil.copy(SENDER.with_name("verbs.py"), self.scripts)
+        return str(path)
+
     def start(
         self,
         program: str,
@@ -157,7 +169,7 @@ class Bench:
 
             child = Child(
                 subprocess.Popen(
-                    [program, "-I", str(SENDER), *map(str, arguments)],
+                    [program, *(() if Path(program).parent == self.scripts else ("-I", SENDER)), *map(str, arguments)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,

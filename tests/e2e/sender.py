@@ -85,6 +85,27 @@ def tcp_connect(options: argparse.Namespace) -> Any:
         return found
 
 
+def forked_connect(options: argparse.Namespace) -> Any:
+    """Let a child that executes nothing connect."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        number = errno.EIO
+        try:
+            tcp_connect(options)
+            number = 0
+        except OSError as error:
+            number = error.errno or errno.ETIMEDOUT
+        finally:
+            os.write(write, str(number).encode())
+            os._exit(0)
+    os.waitpid(child, 0)
+    number = int(os.read(read, 16))
+    if number:
+        raise OSError(number, os.strerror(number))
+    return {}
+
+
 def tcp_connect_many(options: argparse.Namespace) -> dict[str, int]:
     """Connect so many times; how often each error came."""
     found: dict[str, int] = {}
@@ -243,6 +264,7 @@ import verbs  # noqa: E402
 
 ONCE: dict[str, Callable[[argparse.Namespace], Any]] = {
     "tcp-connect": tcp_connect,
+    "forked-connect": forked_connect,
     "tcp-connect-many": tcp_connect_many,
     "tcp-listen": tcp_listen,
     "udp-send": udp_send,

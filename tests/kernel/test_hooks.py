@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kpf_ebpf.engine import canary, perch
-from kpf_ebpf.kernel import abi, bpf, hooks
+from kpf_ebpf.kernel import bpf, hooks, maps
 from kpf_ebpf.kernel.apply import read_active
 from kpf_ebpf.kernel.hooks import HOOKS, AttachError
 from kpf_ebpf.kernel.load import LoadError, load
@@ -81,7 +81,7 @@ def test_status_sees_a_hook_that_somebody_detached(kernel: Kernel, group: int, s
 
 def test_a_map_of_another_shape_is_not_reused(spare: Path) -> None:
     """A pin left by another version would be read wrongly: load refuses it by name and says what to do."""
-    wrong = bpf.create_map(abi.MAP_TYPES["array"], 4, 16, 1, 0)
+    wrong = bpf.create_map(maps.MAP_TYPES["array"], 4, 16, 1, 0)
     (spare / "processes").unlink()
     try:
         bpf.pin(wrong, spare / "processes")

@@ -21,6 +21,10 @@ RESULTS_ROOM = 64 << 20
 NO_EXIT_LINE = 125
 END_ROOM = 60
 """Seconds a guest has, after its job is cut off, to boot and to hand out results before QEMU is killed."""
+BOOTED = "VMTEST-BOOT"
+EMULATION_BROKE = "Oops: int3"
+"""A kernel that patches its own code can trip over its own breakpoint under emulation with several threads."""
+TRIES = 3
 EXIT_LINE = re.compile(r"^VMTEST-EXIT (\d+)$", re.MULTILINE)
 KVM = (Path("/sys/module/kvm_intel"), Path("/sys/module/kvm_amd"))
 
@@ -100,7 +104,21 @@ def _files(disk: Path) -> dict[str, bytes]:
 
 
 def run(parts: Parts, job: str, seconds: int) -> Outcome:
-    """Boots a machine, runs the job in it, and returns when it is off, or killed after the time limit and a bit."""
+    """Boots a machine, runs the job in it, and returns when it is off, or killed after the time limit and a bit.
+
+    A machine that does not come as far as the job, or that breaks by a known fault of the emulation, is started anew;
+    a job is never run again because of what it said.
+    """
+    for left in reversed(range(TRIES)):
+        outcome = _run_once(parts, job, seconds)
+        broke = BOOTED not in outcome.console or EMULATION_BROKE in outcome.console
+        if outcome.status != NO_EXIT_LINE or not broke or not left:
+            break
+        print(f"  the machine broke after {outcome.seconds:.0f} s, before it ran the job to its end; again", flush=True)
+    return outcome
+
+
+def _run_once(parts: Parts, job: str, seconds: int) -> Outcome:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kpf-ebpf-vm-") as folder:
         work = Path(folder)

@@ -109,7 +109,7 @@ PROGRAMS = MappingProxyType(
         "/usr/local/bin/my-curl": CURL,
         "/usr/bin/ssh": SSH,
         "/usr/bin/python3": _program("/usr/bin/python3", 13),
-        "/opt/script": _program("/opt/script", 14, problem="is a #! script"),
+        "/opt/script": _program("/opt/script", 14, problem="is not a regular file"),
         "/opt/engine": _program("/opt/engine", 21),
         "/opt/gui": _program("/opt/gui", 22),
         "/opt/assist": _program("/opt/assist", 23),

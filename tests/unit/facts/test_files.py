@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -67,10 +68,11 @@ def test_an_empty_file_is_hashed(tmp_path: Path) -> None:
     assert look_at(a_file(tmp_path / "empty", b"")).sha256 == hashlib.sha256(b"").hexdigest()
 
 
-def test_a_script_is_a_problem_but_has_a_digest(tmp_path: Path) -> None:
-    """The first two bytes tell a script; who uses the fact decides what that means."""
+def test_a_script_is_told_by_its_first_two_bytes(tmp_path: Path) -> None:
+    """#! and nothing else makes a script; it is as usable as any program."""
     fact = look_at(a_file(tmp_path / "script", b"#!/bin/sh\n"))
-    assert fact.problem == "is a #! script"
+    assert fact.script and not fact.problem
+    assert not look_at(a_file(tmp_path / "other", b"# !/bin/sh\n")).script
     assert fact.sha256 == hashlib.sha256(b"#!/bin/sh\n").hexdigest()
 
 
@@ -213,3 +215,14 @@ def test_a_file_of_several_words_is_read_once(tmp_path: Path) -> None:
     assert found[path] == found[words[1]]
     assert len(asked) == 2
     assert len(warnings) == 1
+
+
+def test_a_script_is_executed_by_the_paths_that_only_root_decides(tmp_path: Path) -> None:
+    """Its own path and that of a link to it, where all folders are trusted; in a folder of a user's: none."""
+    path = a_file(tmp_path / "script", b"#!/bin/sh\n")
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    (fact,), _ = find_program(str(link), trusts=lambda status: True)
+    assert fact.executed == (str(Path(path).resolve()), str(link))
+    (fact,), _ = find_program(str(path), trusts=lambda status: not stat.S_ISDIR(status.st_mode))
+    assert fact.executed == ()

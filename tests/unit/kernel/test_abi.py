@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.kernel import abi
+from kpf_ebpf.kernel import abi, maps
 
 BPF = Path(__file__).parents[3] / "bpf"
 SCALARS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "s64": 8, "char": 1, "int": 4}
@@ -155,30 +155,30 @@ def test_an_enum_has_the_members_of_the_header(name: str) -> None:
 def test_the_pinned_maps_are_those_of_maps_c() -> None:
     """Kinds, sizes, entries and flags agree."""
     known = {word: number for words in ENUMS.values() for word, number in words.items()} | CONSTANTS
-    specs: dict[str, abi.MapSpec] = {"events": abi.MapSpec("perf_event_array", 4, 4, 4, 0, 0)}
+    specs: dict[str, maps.MapSpec] = {"events": maps.MapSpec("perf_event_array", 4, 4, 4, 0, 0)}
     for value, name, flags in re.findall(r"^KPF_SOCKET_STORAGE\((.*?), (\w+), (.*?)\);", MAPS, flags=re.M):
-        specs[name] = abi.MapSpec("sk_storage", 24, 4, type_size(value), 0, flags_of(flags))
+        specs[name] = maps.MapSpec("sk_storage", 24, 4, type_size(value), 0, flags_of(flags))
     for kind, key, value, name, entries, flags in re.findall(
         r'^KPF_PINNED\("(\w+)", (.*?), (.*?), (\w+), (\w+), (.*?)\);', MAPS, flags=re.M
     ):
-        specs[name] = abi.MapSpec(
-            kind, abi.MAP_TYPES[kind], type_size(key), type_size(value), value_of(entries, known), flags_of(flags)
+        specs[name] = maps.MapSpec(
+            kind, maps.MAP_TYPES[kind], type_size(key), type_size(value), value_of(entries, known), flags_of(flags)
         )
     for name in re.findall(r"^KPF_SLOTTED\(.*, (\w+), [^,]*\);", MAPS, flags=re.M):
-        specs[name] = abi.MapSpec("array_of_maps", 12, 4, 4, CONSTANTS["KPF_SLOTS"], 0)
-    assert dict(abi.MAPS) == specs
-    assert len(specs) == 23
+        specs[name] = maps.MapSpec("array_of_maps", 12, 4, 4, CONSTANTS["KPF_SLOTS"], 0)
+    assert dict(maps.MAPS) == specs
+    assert len(specs) == 27
 
 
 def test_the_inner_maps_are_those_of_maps_c() -> None:
     """The ten maps of a slot agree."""
     specs = {
-        name: abi.MapSpec(kind, abi.MAP_TYPES[kind], type_size(key), type_size(value), 0, flags_of(flags))
+        name: maps.MapSpec(kind, maps.MAP_TYPES[kind], type_size(key), type_size(value), 0, flags_of(flags))
         for kind, key, value, name, flags in re.findall(
             r'^KPF_SLOTTED\("(\w+)", (.*?), (.*?), (\w+), (.*?)\);', MAPS, flags=re.M
         )
     }
-    assert dict(abi.INNER_MAPS) == specs
+    assert dict(maps.INNER_MAPS) == specs
     assert len(specs) == 10
 
 

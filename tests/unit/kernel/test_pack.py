@@ -7,7 +7,7 @@ import pytest
 from kpf_ebpf.facts.model import Facts
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel import abi
+from kpf_ebpf.kernel import abi, maps
 from kpf_ebpf.kernel.pack import pack_image, vector_layout
 from kpf_ebpf.policy.model import Policy
 from kpf_ebpf.resolve.resolve import resolve
@@ -22,9 +22,9 @@ def image() -> MapImage:
 def test_every_element_has_the_sizes_of_its_map(image: MapImage) -> None:
     """Keys and values are exactly as long as the map's specification has them, for all ten maps."""
     packed = pack_image(image)
-    assert set(packed) == set(abi.INNER_MAPS)
+    assert set(packed) == set(maps.INNER_MAPS)
     for name, items in packed.items():
-        spec = abi.INNER_MAPS[name]
+        spec = maps.INNER_MAPS[name]
         assert {(len(key), len(value)) for key, value in items} <= {(spec.key_size, spec.value_size)}, name
 
 

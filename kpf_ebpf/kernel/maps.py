@@ -1,0 +1,77 @@
+"""Every map of bpf/maps.c: its kind, sizes and flags, by its name (its file below the pin folder)."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from kpf_ebpf.kernel import abi
+
+_u32 = ctypes.c_uint32
+_u64 = ctypes.c_uint64
+
+MAP_TYPES: Mapping[str, int] = MappingProxyType(
+    dict(hash=1, array=2, perf_event_array=4, percpu_array=6, lru_hash=9, lpm_trie=11, array_of_maps=12, sk_storage=24)
+)
+"""Kinds of maps, by the kernel's numbers (enum bpf_map_type)."""
+
+NO_PREALLOC, CLONE, INNER_MAP = 1 << 0, 1 << 9, 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """What a map must be like. ``entries`` 0: not fixed here (per CPU, or as many as an image needs)."""
+
+    kind: str
+    type: int
+    key_size: int
+    value_size: int
+    entries: int
+    flags: int
+
+
+def _spec(kind: str, key: type, value: type, entries: int, flags: int = 0) -> MapSpec:
+    return MapSpec(kind, MAP_TYPES[kind], ctypes.sizeof(key), ctypes.sizeof(value), entries, flags)
+
+
+INNER_MAPS: Mapping[str, MapSpec] = MappingProxyType(
+    {
+        "images": _spec("array", _u32, abi.Image, 0, INNER_MAP),
+        "summaries": _spec("array", _u32, _u64, 0, INNER_MAP),
+        "vectors": _spec("array", _u32, abi.Chunk, 0, INNER_MAP),
+        "rules": _spec("array", _u32, abi.Rule, 0, INNER_MAP),
+        "applications": _spec("hash", abi.ApplicationKey, abi.ApplicationFile, 0, NO_PREALLOC),
+        "users": _spec("hash", _u32, _u32, 0, NO_PREALLOC),
+        "cgroups": _spec("hash", _u64, _u32, 0, NO_PREALLOC),
+        "addresses": _spec("lpm_trie", abi.Prefix, abi.Address, 0, NO_PREALLOC),
+        "ports": _spec("array", _u32, abi.Port, 0, INNER_MAP),
+        "adapters": _spec("hash", _u32, abi.Adapter, 0, NO_PREALLOC),
+    }
+)
+"""What the inner maps of an image are like, by the name of the outer map; their size is the image's affair."""
+
+MAPS: Mapping[str, MapSpec] = MappingProxyType(
+    {
+        "identity": _spec("sk_storage", _u32, abi.Identity, 0, NO_PREALLOC | CLONE),
+        "cache": _spec("sk_storage", _u32, abi.Cache, 0, NO_PREALLOC),
+        "processes": _spec("hash", _u32, abi.Process, abi.PROCESSES),
+        "paths": _spec("lru_hash", abi.File, abi.Path, abi.PATHS),
+        "scripts": _spec("hash", abi.Path, abi.File, abi.SCRIPTS),
+        "pending": _spec("lru_hash", _u64, abi.File, abi.PENDING),
+        "home": _spec("array", _u32, abi.Home, 1),
+        "scratch": _spec("percpu_array", _u32, abi.Path, 1),
+        "flows": _spec("lru_hash", abi.FlowKey, abi.FlowState, abi.FLOWS),
+        "recent": _spec("lru_hash", abi.FlowKey, abi.Recent, abi.RECENT),
+        "mirrors": _spec("lru_hash", abi.MirrorKey, abi.Mirror, abi.MIRRORS),
+        "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
+        "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
+        "active": _spec("array", _u32, _u64, 1),
+        "probes": _spec("array", _u32, abi.Probe, abi.PROBES),
+        "identified": _spec("array", _u32, abi.File, 1),
+        **{name: _spec("array_of_maps", _u32, _u32, abi.SLOTS) for name in INNER_MAPS},
+        "events": _spec("perf_event_array", _u32, _u32, 0),
+    }
+)
+"""Every pinned map, by its name (its file below the pin folder)."""
