@@ -14,16 +14,22 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
 RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click python3-cattr \
                     python3-rich python3-setuptools python3-wheel
 DEMO_PACKAGES := curl ncat iproute2
+VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static git
+KERNELS ?=
 TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
-.PHONY: install demo test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
+.PHONY: install demo vm-test vm-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
 
 demo: install demo-packages ## curl permitted, ncat denied, in namespaces of its own; leaves nothing behind
 	scripts/demo
+
+vm-test: vm-packages ## boots stock Debian kernels and tests in them: KERNELS="6.1 7.3" TESTS=tests/kernel RESULTS=folder
+	$(SYSTEM_PYTHON) tests/vm/run.py --kernels "$(KERNELS)" $(if $(TESTS),--tests $(TESTS)) \
+	    $(if $(RESULTS),--results $(RESULTS))
 
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
 	$(PYTHON) -P -m pytest --numprocesses 3
@@ -61,6 +67,9 @@ runtime-packages: root
 
 demo-packages: root
 	$(call apt,$(DEMO_PACKAGES))
+
+vm-packages: root
+	$(call apt,$(VM_PACKAGES))
 
 test-packages: root
 	$(call apt,$(TEST_PACKAGES))

@@ -14,6 +14,7 @@ static __always_inline u32 kpf_lowest_bit(u64 word)
 {
     u64 below = (word & -word) - 1; /* as many ones as there are zeros below the bit: count them */
 
+    asm volatile("" : "+r"(below)); /* else LLVM 19 makes a table of it, which BCC does not load */
     below -= below >> 1 & 0x5555555555555555ULL;
     below = (below & 0x3333333333333333ULL) + (below >> 2 & 0x3333333333333333ULL);
     below = (below + (below >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
@@ -129,6 +130,18 @@ static __always_inline void kpf_set_application(struct kpf_case *this, const str
     this->numbers.cells[1] = direction == KPF_OUT ? application->cells[3] : application->cells[2];
 }
 
+static __always_inline u64 kpf_is_accepted(const struct kpf_application_file *file, const struct kpf_file *key)
+{
+    u64 found = 0;
+    u32 i;
+
+#pragma unroll
+    for (i = 0; i < KPF_CTIMES; i++)
+        found |= file->accepted[i].seconds == key->ctime_seconds &&
+                 file->accepted[i].nanoseconds == key->ctime_nanoseconds;
+    return found;
+}
+
 /* The application of a flow: by registered component, else by file. One whose ctime moved is "modified". */
 static __always_inline int kpf_find_application(struct kpf_case *this, const struct kpf_flow *flow)
 {
@@ -149,8 +162,7 @@ static __always_inline int kpf_find_application(struct kpf_case *this, const str
     file = bpf_map_lookup_elem(applications_of, &key);
     if (!file)
         return 0;
-    if (file->ctime_seconds == flow->application.ctime_seconds &&
-        file->ctime_nanoseconds == flow->application.ctime_nanoseconds)
+    if (kpf_is_accepted(file, &flow->application))
         kpf_set_application(this, &file->application, flow->direction);
     else {
         this->numbers.instead = file->application.modified;

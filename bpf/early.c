@@ -68,18 +68,35 @@ static __always_inline void kpf_look_early(const struct kpf_case *this, struct k
     }
 }
 
+/* The rules of one word that may match. Word by word: a whole chunk more is more than the stack has. */
+static __always_inline u64 kpf_match_word(const struct kpf_case *this, u32 number, u32 word)
+{
+    u64 possible = ~0ULL;
+    struct kpf_chunk *vector;
+    u32 field;
+
+#pragma nounroll
+    for (field = 0; field < KPF_FIELDS; field++) {
+        vector = kpf_find_chunk(this, this->numbers.classes.index[field], number);
+        if (!vector)
+            return 0;
+        possible &= vector->words[word];
+    }
+    return possible;
+}
+
 /* The first rule that may match, by which the denial is credited. */
 static __always_inline u32 kpf_first_possible(const struct kpf_case *this, u32 number)
 {
-    struct kpf_chunk possible;
+    u64 possible;
     u32 word;
 
-    __builtin_memset(&possible, 0xff, sizeof(possible));
-    kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &possible);
 #pragma unroll
-    for (word = 0; word < KPF_CHUNK_WORDS; word++)
-        if (possible.words[word])
-            return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(possible.words[word]);
+    for (word = 0; word < KPF_CHUNK_WORDS; word++) {
+        possible = kpf_match_word(this, number, word);
+        if (possible)
+            return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(possible);
+    }
     return KPF_NO_POSITION;
 }
 

@@ -187,11 +187,18 @@ struct kpf_application_key {
     u32 device;
     u32 generation;
 };
-/* Another ctime than this means "modified". */
-struct kpf_application_file {
-    s64 ctime_seconds;
-    u32 ctime_nanoseconds;
+/*
+ * A file that the policy means, with the times of the contents that were accepted: what is there now, and what
+ * processes may still execute that started before a chmod or the like. Any other ctime means "modified".
+ */
+#define KPF_CTIMES 4             /* unused ones are 0, which no file has */
+struct kpf_ctime {
+    s64 seconds;
+    u32 nanoseconds;
     u32 pad;
+};
+struct kpf_application_file {
+    struct kpf_ctime accepted[KPF_CTIMES];
     struct kpf_application application;
 };
 #define KPF_NO_POSITION 0xffffffff

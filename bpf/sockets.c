@@ -39,8 +39,9 @@ int kpf_post_bind6(struct bpf_sock *sk)
 /* Fills what a hook knows before there is a packet: the remote point as named, the local point if bound. */
 static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_sock_addr *ctx, int ipv4)
 {
-    struct bpf_sock *sk = ctx->sk;
-    u32 any[4] = {};
+    const volatile struct bpf_sock *sk = ctx->sk; /* volatile: else LLVM 19 merges loads by adding to the pointer */
+    u32 bound, source, ipv6[4];
+    u16 port;
 
     flow->direction = KPF_OUT;
     flow->protocol = ctx->protocol;
@@ -63,26 +64,29 @@ static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_soc
     }
     if (!sk)
         return;
-    if (sk->bound_dev_if) {
-        flow->ifindex = sk->bound_dev_if;
+    bound = sk->bound_dev_if;
+    port = sk->src_port;
+    source = sk->src_ip4;
+    ipv6[0] = sk->src_ip6[0];
+    ipv6[1] = sk->src_ip6[1];
+    ipv6[2] = sk->src_ip6[2];
+    ipv6[3] = sk->src_ip6[3];
+    if (bound) {
+        flow->ifindex = bound;
         flow->known |= KPF_KNOWS_ADAPTER;
     }
-    if (sk->src_port) {
-        flow->local_port = sk->src_port;
+    if (port) {
+        flow->local_port = port;
         flow->known |= KPF_KNOWS_LOCAL_PORT;
     }
-    if (kpf_is_ipv4(flow->remote)) {
-        kpf_map_ipv4(flow->local, sk->src_ip4);
-    } else {
-        flow->local[0] = sk->src_ip6[0];
-        flow->local[1] = sk->src_ip6[1];
-        flow->local[2] = sk->src_ip6[2];
-        flow->local[3] = sk->src_ip6[3];
-    }
+    if (kpf_is_ipv4(flow->remote))
+        kpf_map_ipv4(flow->local, source);
+    else
+        __builtin_memcpy(flow->local, ipv6, 16);
     if (!kpf_is_unspecified(flow->local))
         flow->known |= KPF_KNOWS_LOCAL_ADDRESS;
     else
-        __builtin_memcpy(flow->local, any, 16);
+        __builtin_memset(flow->local, 0, 16);
 }
 
 static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct kpf_identity *who)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -10,19 +10,20 @@ from types import MappingProxyType
 from kpf_ebpf.engine import password, records
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.records import Enforced, Snapshot
 from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.facts.gather import gather
-from kpf_ebpf.facts.model import Facts, FileFact
+from kpf_ebpf.facts.model import Facts, FileFact, FileKey, NameFact
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel.apply import apply
-from kpf_ebpf.policy.load import load
 from kpf_ebpf.policy.model import Policy
 from kpf_ebpf.resolve.model import ResolvedApplication
 from kpf_ebpf.resolve.resolve import resolve
 
 POLICY = Path("/etc/kpf-ebpf/policy.toml")
+FORMER = 3
+"""Contents of a program remembered beside the accepted one."""
 OBSERVE = Path(__file__).resolve().parent.parent / "policy" / "observe.toml"
 
 
@@ -30,6 +31,7 @@ OBSERVE = Path(__file__).resolve().parent.parent / "policy" / "observe.toml"
 class Prepared:
     """A policy on its way into the kernel."""
 
+    snapshot: Snapshot
     policy: Policy
     facts: Facts
     image: MapImage
@@ -46,53 +48,75 @@ def policy_path(chosen: Path | None) -> Path:
 def keep_accepted(facts: Facts, before: Iterable[ResolvedApplication], on_modified: str) -> Facts:
     """The facts, with programs that changed since they were accepted marked so that they count as modified.
 
-    A file with the digest it had is the same program. With ``on_modified`` "accept-system", what is only root's to
-    write is taken as it is. What counts as modified keeps the digest that was accepted, and gets an impossible ctime.
+    A file with the digest it had is the same program (a chmod, a hard link). With ``on_modified`` "accept-system",
+    what is only root's to write, folders included, is taken as it is. Processes that execute what was accepted before
+    keep their rights then. What counts as modified keeps the digest that was accepted, and gets an impossible ctime.
     """
     accepted = {application.path: application for application in before}
 
     def judged(fact: FileFact) -> FileFact:
         known = accepted.get(fact.path)
-        if known is None or fact.problem or fact.sha256 == known.sha256:
-            return fact
-        if on_modified == "accept-system" and fact.root_owned:
-            return fact
-        return replace(fact, sha256=known.sha256, key=replace(fact.key, ctime_seconds=-1))
+        if known is None or fact.problem or fact.key == known.key:
+            return replace(fact, former=known.former) if known else fact
+        same = fact.sha256 == known.sha256
+        if same or (on_modified == "accept-system" and fact.root_owned and fact.roots_folders):
+            former = [key for key in (known.key, *known.former) if key.ctime_seconds >= 0 and key != fact.key]
+            return replace(fact, former=tuple(former[:FORMER]))
+        gone = [replace(key, ctime_seconds=-1) for key in (known.key, *known.former) if _place(key) != _place(fact.key)]
+        return replace(fact, sha256=known.sha256, key=replace(fact.key, ctime_seconds=-1), former=tuple(gone[:FORMER]))
 
     found = {word: tuple(judged(fact) for fact in programs) for word, programs in facts.applications.items()}
     return replace(facts, applications=MappingProxyType(found))
 
 
+def _place(key: FileKey) -> tuple[int, int, int]:
+    return key.inode, key.device, key.generation
+
+
 def prepare(
-    path: Path,
+    source: Path | Snapshot,
     identify: Identify | None,
     *,
     password_set: bool = False,
     before: Enforced | None = None,
     cookie: int = 0,
+    names: Mapping[str, NameFact] | None = None,
 ) -> Prepared:
-    """Reads, resolves and compiles a policy. Raises PolicyError for a bad one, EngineError for one too large."""
-    policy, findings = load(path)
-    facts = gather(policy, identify, password_set=password_set, netns_cookie=cookie)
+    """Reads, resolves and compiles a policy, from its file or as it was read before; ``names`` need no asking then.
+
+    Raises PolicyError for a bad one, EngineError for one too large.
+    """
+    snapshot = Snapshot.of(source) if isinstance(source, Path) else source
+    policy, findings = snapshot.parse()
+    facts = gather(policy, identify, password_set=password_set, netns_cookie=cookie, names=names)
     facts = keep_accepted(facts, before.resolved.applications if before else (), policy.preferences.on_modified)
     resolved = resolve(policy, facts)
     resolved = replace(resolved, warnings=(*map(str, findings), *resolved.warnings))
     try:
         image = compile_image(resolved, before.counters if before else None)
     except TooManyRules as problem:
-        raise EngineError(f"{path}: {problem}; nothing was changed") from problem
-    return Prepared(policy, facts, image, resolved.warnings)
+        raise EngineError(f"{snapshot.file}: {problem}; nothing was changed") from problem
+    return Prepared(snapshot, policy, facts, image, resolved.warnings)
 
 
-def enforce(instance: Instance, path: Path, identify: Identify, before: Enforced | None, home: int) -> Enforced:
-    """Makes a policy file the one that is enforced; ``home`` is the cookie of the network namespace of ``up``.
+def enforce(
+    instance: Instance,
+    source: Path | Snapshot,
+    identify: Identify,
+    before: Enforced | None,
+    home: int,
+    names: Mapping[str, NameFact] | None = None,
+) -> Enforced:
+    """Makes a policy the one that is enforced; ``home`` is the cookie of the network namespace of ``up``.
 
     Raises PolicyError or EngineError; nothing was changed then.
     """
-    ready = prepare(path, identify, password_set=password.is_set(instance), before=before, cookie=home)
+    ready = prepare(source, identify, password_set=password.is_set(instance), before=before, cookie=home, names=names)
+    if isinstance(source, Path):
+        records.write(instance, ready.snapshot)
     made = Enforced(
         generation=0,
-        policy_file=str(path),
+        policy_file=ready.snapshot.file,
         policy_sha256=ready.policy.sha256,
         resolved=ready.image.policy,
         counters=dict(ready.image.counters),

@@ -15,6 +15,11 @@ from kpf_ebpf.engine.folders import Instance, write_file
 from kpf_ebpf.facts.model import NameFact
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.policy import limits
+from kpf_ebpf.policy.errors import Finding
+from kpf_ebpf.policy.load import read_bounded, read_policy
+from kpf_ebpf.policy.model import Policy
+from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.model import ResolvedPolicy
 
 T = TypeVar("T")
@@ -39,6 +44,37 @@ class Enforced:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A policy file and its group files as they were read: what changes later changes nothing before a reload."""
+
+    file: str
+    text: str
+    groups: dict[str, str]
+
+    @staticmethod
+    def of(path: Path) -> Snapshot:
+        """Reads the files of a policy, mistakes and all. Raises PolicyError if the policy file cannot be read."""
+        groups: dict[str, str] = {}
+
+        def read(group: Path) -> bytes:
+            data = read_bounded(group, limits.MAX_GROUP_BYTES)
+            groups[str(group)] = data.decode("utf-8", "surrogateescape")
+            return data
+
+        data = read_policy(path)
+        parse(data, str(path), read, path.parent)
+        return Snapshot(str(path), data.decode("utf-8", "surrogateescape"), groups)
+
+    def parse(self) -> tuple[Policy, tuple[Finding, ...]]:
+        """The policy, and warnings. Raises PolicyError."""
+
+        def read(group: Path) -> bytes:
+            return self.groups[str(group)].encode("utf-8", "surrogateescape")
+
+        return parse(self.text.encode("utf-8", "surrogateescape"), self.file, read, Path(self.file).parent)
+
+
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """Where the hooks are attached: a cgroup's folder, and its path below the mount."""
 
@@ -55,10 +91,16 @@ class EngineProcess:
 
 
 def _path(instance: Instance, kind: type[Any]) -> Path:
-    return instance.run / {Enforced: "enforced.json", Attachment: "attachment.json", EngineProcess: "engine.json"}[kind]
+    names = {
+        Snapshot: "policy.json",
+        Enforced: "enforced.json",
+        Attachment: "attachment.json",
+        EngineProcess: "engine.json",
+    }
+    return instance.run / names[kind]
 
 
-def write(instance: Instance, record: Enforced | Attachment | EngineProcess) -> None:
+def write(instance: Instance, record: Snapshot | Enforced | Attachment | EngineProcess) -> None:
     """Replaces the record of this kind."""
     write_file(_path(instance, type(record)), json.dumps(_converter.unstructure(record)))
 

@@ -62,7 +62,7 @@ def accept_program(instance: Instance, path: str) -> ResolvedApplication:
         if fact.problem:
             raise EngineError(f"{path}: {fact.problem}; nothing was changed")
         accepted = tuple(
-            replace(one, key=fact.key, sha256=fact.sha256) if one.path == target else one
+            replace(one, key=fact.key, sha256=fact.sha256, former=()) if one.path == target else one
             for one in before.resolved.applications
         )
         resolved = replace(before.resolved, applications=accepted)

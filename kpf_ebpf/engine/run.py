@@ -11,6 +11,7 @@ from functools import lru_cache
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.refresh import Refresher
 from kpf_ebpf.engine.syslog import Syslog
 from kpf_ebpf.engine.watch import ScriptWatch
 from kpf_ebpf.events.collapse import Collapser
@@ -61,6 +62,7 @@ class Engine:
         self._log = LogFile(instance.log)
         self._syslog = Syslog()
         self._scripts = ScriptWatch(instance.pins)
+        self._refresher = Refresher(instance)
         self._refresh()
         self._reader = EventReader(instance.pins / "events", self._take)
 
@@ -73,6 +75,7 @@ class Engine:
             self._write(self._collapser.flush(time.monotonic()))
             self._refresh()
             self._scripts.look(time.monotonic())
+            self._refresher.look(time.monotonic())
         self._reader.poll(0)
         self._write(self._collapser.drain())
         self._log.close()
@@ -120,6 +123,7 @@ class Engine:
             del self._rules[min(self._rules)]
         self._syslog.retarget(enforced.resolved.syslog)
         self._scripts.retarget(enforced.resolved)
+        self._refresher.retarget()
 
     def _path_text(self, key: FileKey) -> str | None:
         data = bpf.lookup(self._paths_map, pack_file(key), abi.PATH_BYTES)

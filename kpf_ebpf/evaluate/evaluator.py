@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.compile import COMPONENTS, scope_index
-from kpf_ebpf.image.model import DIRECTED, EVERY_ADAPTER, GROUP, NO, YES, AddressClass, ApplicationEntry, MapImage
+from kpf_ebpf.image.model import (
+    CTIMES,
+    DIRECTED,
+    EVERY_ADAPTER,
+    GROUP,
+    NO,
+    YES,
+    AddressClass,
+    ApplicationEntry,
+    MapImage,
+)
 from kpf_ebpf.image.prefixes import BITS
 from kpf_ebpf.policy.model import Zone
 from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
@@ -53,18 +63,21 @@ def _application(image: MapImage, flow: Flow) -> tuple[ApplicationEntry, bool]:
     other = image.components[0]
     if flow.component:
         return image.components[flow.component], False
-    for key, entry in image.applications if flow.application else ():
-        assert flow.application is not None
-        if (key.inode, key.device, key.generation) == (
-            flow.application.inode,
-            flow.application.device,
-            flow.application.generation,
-        ):
-            modified = key != flow.application
-            return (
-                ApplicationEntry(other.application_class, 0, entry.modified, other.cells) if modified else entry
-            ), modified
-    return other, False
+    same = [
+        (key, entry)
+        for key, entry in image.applications
+        if flow.application and _place(key) == _place(flow.application)
+    ]
+    if not same:
+        return other, False
+    for key, entry in same[:CTIMES]:
+        if key == flow.application:
+            return entry, False
+    return ApplicationEntry(other.application_class, 0, same[0][1].modified, other.cells), True
+
+
+def _place(key: FileKey) -> tuple[int, int, int]:
+    return key.inode, key.device, key.generation
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ def _read(fact: FileFact, file: int, identify: Identify, trusts: Trusts) -> File
         return replace(fact, problem=CHANGING)
     if digest is None:
         return replace(fact, problem=TOO_LARGE)
-    return replace(fact, sha256=digest, script=script)
+    return replace(fact, sha256=digest, script=script, roots_folders=_in_roots_folders(fact.path, trusts))
 
 
 def _digest(file: int) -> tuple[str | None, bool]:

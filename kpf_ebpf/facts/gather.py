@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from kpf_ebpf.facts.adapters import find_adapters
@@ -22,15 +23,17 @@ def gather(
     netns_cookie: int = 0,
     resolve_names: bool = True,
     lookup: Lookup = system_lookup,
+    names: Mapping[str, NameFact] | None = None,
 ) -> Facts:
     """Look at the world once. What cannot be found is a warning, never an exception.
 
     ``identify`` maps an open descriptor to the kernel's view of the file; by default stat() is believed.
     ``password_set`` and ``netns_cookie`` are passed on. Without ``resolve_names`` only address literals are known;
-    ``lookup`` asks for the others, which takes NAMES_DEADLINE seconds at most.
+    ``lookup`` asks for the others, which takes NAMES_DEADLINE seconds at most. ``names`` are taken as they are.
     """
     proxy = gather_proxy(policy)
-    names = gather_names(policy, proxy, lookup) if resolve_names else literals(names_of(policy, proxy))
+    if names is None:
+        names = gather_names(policy, proxy, lookup) if resolve_names else literals(names_of(policy, proxy))
     applications, application_warnings = find_programs(application_words(policy), identify)
     users, user_warnings = find_users(user for rule in policy.packet_filter for user in rule.users)
     cgroups, cgroup_warnings = find_cgroups(
@@ -41,7 +44,7 @@ def gather(
     proxy_warnings = (f"proxy, from {proxy.source}: {proxy.problem}",) if proxy.problem else ()
     return Facts(
         applications=MappingProxyType(applications),
-        names=MappingProxyType(names),
+        names=MappingProxyType(dict(names)),
         adapters=adapters,
         users=MappingProxyType(users),
         cgroups=MappingProxyType(cgroups),

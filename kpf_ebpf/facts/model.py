@@ -32,7 +32,9 @@ class FileFact:
     """A program file found at a path (symlinks resolved): its key, digest, and why it may not be trusted.
 
     ``problem`` is "" for a usable file; else words such as "is not a regular file".
-    ``root_owned`` says that the file belongs to root and nobody else may write it. ``script``: it starts with "#!";
+    ``former`` are contents at this path that were accepted before.
+    ``root_owned`` says that the file belongs to root and nobody else may write it,
+    ``roots_folders`` the same of every folder above it. ``script``: it starts with "#!";
     ``executed`` are then the paths at which only root decides what is executed: all its folders are root's.
     """
 
@@ -40,7 +42,9 @@ class FileFact:
     key: FileKey
     sha256: str
     root_owned: bool = True
+    roots_folders: bool = True
     problem: str = ""
+    former: tuple[FileKey, ...] = ()
     script: bool = False
     executed: tuple[str, ...] = ()
 

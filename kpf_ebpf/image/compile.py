@@ -222,18 +222,15 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
     free_application, by_application = _set_field(matches, lambda match: match.applications)
     application_classes = _Classes(free_application)
     default_cells = cells(resolved.cells)
-    applications = tuple(
-        (
-            application.key,
-            ApplicationEntry(
-                application_classes.number(by_application.get(index, free_application)),
-                COMPONENTS[application.component],
-                position_of(application.modified),
-                cells(application.cells) if application.cells else default_cells,
-            ),
+    applications = []
+    for index, application in enumerate(resolved.applications):
+        entry = ApplicationEntry(
+            application_classes.number(by_application.get(index, free_application)),
+            COMPONENTS[application.component],
+            position_of(application.modified),
+            cells(application.cells) if application.cells else default_cells,
         )
-        for index, application in enumerate(resolved.applications)
-    )
+        applications += [(key, entry) for key in (application.key, *application.former)]
     components = [ApplicationEntry(0, 0, 0xFFFFFFFF, default_cells)] * 8
     for name, index in COMPONENT_INDEX.items():
         number = application_classes.number(by_application.get(index, free_application))
@@ -277,7 +274,7 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
         vectors=vectors,
         icmp=tuple(by_icmp.get(number, free_icmp) for number in range(ICMP_CLASSES)),
         permits=sum(1 << position for position, (rule, _) in enumerate(flat) if rule.action is Action.PERMIT),
-        applications=applications,
+        applications=tuple(applications),
         components=tuple(components),
         users=users,
         cgroups=cgroups,

@@ -20,6 +20,8 @@ ICMP_CLASSES = 768
 GROUP, OWN, LOOPBACK, DIRECTED = 1, 2, 4, 8
 """Flags of an address: multicast or broadcast; the host's own; loopback; broadcast of one of the host's networks."""
 EVERY_ADAPTER = 2**64 - 1
+CTIMES = 4
+"""Accepted contents of one file that an image has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class MapImage:
     """``rules[position]`` is the rule a position stands for: first those in the vectors, then the cells'.
 
     ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, address);
-    ``counters`` gives each rule id its counter.
+    ``counters`` gives each rule id its counter. A file of ``applications`` may have several accepted contents.
     """
 
     policy: ResolvedPolicy

@@ -211,10 +211,19 @@ class ApplicationKey(ctypes.Structure):
     _fields_ = (("inode", _u64), ("device", _u32), ("generation", _u32))
 
 
-class ApplicationFile(ctypes.Structure):
-    """An application with the ctime of the file the policy means; another ctime means "modified"."""
+CTIMES = 4
 
-    _fields_ = (("ctime_seconds", _s64), ("ctime_nanoseconds", _u32), ("pad", _u32), ("application", Application))
+
+class Ctime(ctypes.Structure):
+    """When a file's content was made what it is."""
+
+    _fields_ = (("seconds", _s64), ("nanoseconds", _u32), ("pad", _u32))
+
+
+class ApplicationFile(ctypes.Structure):
+    """An application with the ctimes of the contents that were accepted; any other one means "modified"."""
+
+    _fields_ = (("accepted", Ctime * CTIMES), ("application", Application))
 
 
 class Image(ctypes.Structure):

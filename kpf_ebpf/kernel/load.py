@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import tempfile
 from collections.abc import Iterator
@@ -57,9 +58,13 @@ def _captured() -> Iterator[list[str]]:
             text += sink.read().decode("utf-8", "replace").splitlines()
 
 
+_TELLING = re.compile(r"^R\d+ |prohibited|\berror: |too large|stack limit")
+
+
 def _telling(lines: list[str]) -> str:
-    telling = [line for line in lines if "error" in line.lower() or "invalid" in line.lower() or "R" in line[:2]]
-    return (telling or lines or ["no message"])[-1].strip() + f" ({len(lines)} lines omitted)"
+    """The line of a compiler's or verifier's text that says what is wrong."""
+    telling = [line for line in lines if _TELLING.search(line)] or [line for line in lines if line.strip()]
+    return (telling or ["no message"])[-1].strip() + f" ({len(lines)} lines omitted)"
 
 
 def bcc_version() -> str:

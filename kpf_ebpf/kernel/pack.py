@@ -38,11 +38,18 @@ def _application(entry: ApplicationEntry) -> bytes:
     return struct.pack("=8I", entry.application_class, entry.component, entry.modified, *entry.cells, 0)
 
 
-def _application_file(key: FileKey, entry: ApplicationEntry) -> tuple[bytes, bytes]:
-    return (
-        struct.pack("=QII", key.inode, key.device, key.generation),
-        struct.pack("=qII", key.ctime_seconds, key.ctime_nanoseconds, 0) + _application(entry),
-    )
+def _application_files(image: MapImage) -> Items:
+    """Per file the accepted contents, the one that is there now first; more than there is room for are left out."""
+    times: dict[bytes, list[bytes]] = {}
+    entries: dict[bytes, ApplicationEntry] = {}
+    for key, entry in image.applications:
+        place = struct.pack("=QII", key.inode, key.device, key.generation)
+        times.setdefault(place, []).append(struct.pack("=qII", key.ctime_seconds, key.ctime_nanoseconds, 0))
+        entries.setdefault(place, entry)
+    return [
+        (place, b"".join(times[place][: abi.CTIMES]).ljust(16 * abi.CTIMES, b"\0") + _application(entry))
+        for place, entry in entries.items()
+    ]
 
 
 def vector_layout(image: MapImage) -> tuple[list[int], dict[str, int], list[int]]:
@@ -108,7 +115,7 @@ def pack_image(image: MapImage) -> dict[str, Items]:
         "rules": [
             (_U32(position), pack_rule(rule, image.counters[rule.id])) for position, rule in enumerate(image.rules)
         ],
-        "applications": [_application_file(key, entry) for key, entry in image.applications],
+        "applications": _application_files(image),
         "users": [(_U32(uid), _U32(number)) for uid, number in image.users.items()],
         "cgroups": [(struct.pack("=Q", cgroup), _U32(number)) for cgroup, number in image.cgroups.items()],
         "addresses": [

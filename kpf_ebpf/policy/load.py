@@ -18,13 +18,17 @@ def load(path: Path) -> tuple[Policy, tuple[Finding, ...]]:
 
     Raises PolicyError with every mistake; a file that is missing, unreadable or not a regular file is one.
     """
+    return parse(read_policy(path), str(path), lambda group: read_bounded(group, limits.MAX_GROUP_BYTES), path.parent)
+
+
+def read_policy(path: Path) -> bytes:
+    """Return the bytes of a policy file. Raises PolicyError if it cannot be read."""
     try:
-        data = read_bounded(path, limits.MAX_POLICY_BYTES)
+        return read_bounded(path, limits.MAX_POLICY_BYTES)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         finding = Finding(Where(str(path)), rule="", key="", word="", expected=f"a readable file ({reason})")
         raise PolicyError((finding,)) from error
-    return parse(data, str(path), lambda group: read_bounded(group, limits.MAX_GROUP_BYTES), path.parent)
 
 
 def read_bounded(path: Path, most: int) -> bytes:

@@ -65,6 +65,8 @@ class ResolvedApplication:
     modified: ResolvedRule
     component: str = ""
     cells: tuple[ResolvedRule, ResolvedRule, ResolvedRule, ResolvedRule] | None = None
+    former: tuple[FileKey, ...] = ()
+    """Contents accepted before, which processes may still execute; the youngest first."""
     executed: tuple[str, ...] = ()
     """Of a script: the paths by which it is known where the kernel does not tell its file."""
 

@@ -80,7 +80,9 @@ class _Resolver:
             modified = ResolvedRule(
                 f"modified/{fact.path}", "modified", f"modified: {fact.path}", Action.DENY, log=True
             )
-            self.applications.append(ResolvedApplication(fact.path, fact.key, fact.sha256, modified))
+            self.applications.append(
+                ResolvedApplication(fact.path, fact.key, fact.sha256, modified, former=fact.former)
+            )
         index = self.files[place]
         if fact.script:
             known = self.applications[index].executed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from kpf_ebpf.engine import canary, perch
 from kpf_ebpf.kernel import bpf, hooks, maps
 from kpf_ebpf.kernel.apply import read_active
 from kpf_ebpf.kernel.hooks import HOOKS, AttachError
-from kpf_ebpf.kernel.load import LoadError, load
+from kpf_ebpf.kernel.load import LoadError, Programs, load
 from tests.kernel.conftest import Kernel
 
 
@@ -24,23 +25,27 @@ def group(kernel: Kernel) -> Iterator[int]:
     path.mkdir()
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     yield descriptor
-    hooks.detach(kernel.programs.pins, descriptor)
     os.close(descriptor)
     path.rmdir()
 
 
-@pytest.fixture
-def spare(kernel: Kernel) -> Iterator[Path]:
-    """A pin folder of its own, with the maps by which an instance knows its programs."""
+@pytest.fixture(scope="module")
+def loads(kernel: Kernel) -> Iterator[list[Programs]]:
+    """Two loads of an instance of its own: older kernels take a program once per tracepoint."""
     pins = kernel.programs.pins.with_name(f"kpf-spare-{secrets.token_hex(4)}")
     pins.mkdir()
-    for name in hooks.MARKS:
-        with hooks.opened(kernel.programs.pins / name) as mark:
-            bpf.pin(mark, pins / name)
+    yield [load(pins), load(pins)]
+    shutil.rmtree(pins)
+
+
+@pytest.fixture
+def spare(loads: list[Programs], group: int) -> Iterator[Path]:
+    """Its pin folder, with nothing attached."""
+    pins = loads[0].pins
     yield pins
-    for pinned in pins.iterdir():
+    hooks.detach(pins, group)
+    for pinned in [*pins.glob("hook_*"), *pins.glob("new_*")]:
         pinned.unlink()
-    pins.rmdir()
 
 
 def own(group: int) -> dict[str, int]:
@@ -48,33 +53,36 @@ def own(group: int) -> dict[str, int]:
     return {hook.name: len(bpf.attached(group, hook.where)) for hook in HOOKS if isinstance(hook.where, int)}
 
 
-def test_a_hook_that_fails_undoes_those_before_it(kernel: Kernel, group: int, spare: Path) -> None:
+def broken(loaded: Programs) -> dict[str, int]:
+    """The programs with one that cannot be attached as the last hook."""
+    return dict(loaded.descriptors) | {"kpf_egress": loaded.descriptors["kpf_exec"]}
+
+
+def test_a_hook_that_fails_undoes_those_before_it(loads: list[Programs], group: int, spare: Path) -> None:
     """The last hook cannot be attached: none is left, no pin is left, and the error names the hook."""
-    broken = dict(kernel.programs.descriptors) | {"kpf_egress": kernel.programs.descriptors["kpf_exec"]}
     with pytest.raises(AttachError, match="hook egress"):
-        hooks.attach(spare, broken, group)
+        hooks.attach(spare, broken(loads[0]), group)
     assert not any(own(group).values())
-    assert {path.name for path in spare.iterdir()} == set(hooks.MARKS)
+    assert not [*spare.glob("hook_*"), *spare.glob("new_*")]
 
 
-def test_attaching_again_replaces(kernel: Kernel, group: int, spare: Path) -> None:
-    """The same programs twice: one of each is attached; a failing third time leaves the second as it was."""
-    for _ in range(2):
-        hooks.attach(spare, kernel.programs.descriptors, group)
-        assert set(own(group).values()) == {1}
-        assert all(hooks.attached_hooks(spare, group).values())
-    broken = dict(kernel.programs.descriptors) | {"kpf_egress": kernel.programs.descriptors["kpf_exec"]}
+def test_attaching_again_replaces(loads: list[Programs], group: int, spare: Path) -> None:
+    """Two loads, one after the other: one of each is attached; one that fails leaves what was there."""
+    hooks.attach(spare, loads[0].descriptors, group)
     with pytest.raises(AttachError):
-        hooks.attach(spare, broken, group)
+        hooks.attach(spare, broken(loads[1]), group)
+    assert all(hooks.attached_hooks(spare, group).values())
+    hooks.attach(spare, loads[1].descriptors, group)
+    assert set(own(group).values()) == {1}
     assert all(hooks.attached_hooks(spare, group).values())
     assert hooks.detach(spare, group) == len(own(group))
     assert not any(own(group).values())
 
 
-def test_status_sees_a_hook_that_somebody_detached(kernel: Kernel, group: int, spare: Path) -> None:
+def test_status_sees_a_hook_that_somebody_detached(loads: list[Programs], group: int, spare: Path) -> None:
     """attached_hooks asks the cgroup, not the pins."""
-    hooks.attach(spare, kernel.programs.descriptors, group)
-    bpf.detach(group, kernel.programs.descriptors["kpf_connect4"], 10)
+    hooks.attach(spare, loads[0].descriptors, group)
+    bpf.detach(group, loads[0].descriptors["kpf_connect4"], 10)
     found = hooks.attached_hooks(spare, group)
     assert not found.pop("connect4") and all(found.values())
 
@@ -82,13 +90,17 @@ def test_status_sees_a_hook_that_somebody_detached(kernel: Kernel, group: int, s
 def test_a_map_of_another_shape_is_not_reused(spare: Path) -> None:
     """A pin left by another version would be read wrongly: load refuses it by name and says what to do."""
     wrong = bpf.create_map(maps.MAP_TYPES["array"], 4, 16, 1, 0)
+    kept = bpf.open_pinned(spare / "processes")
     (spare / "processes").unlink()
     try:
         bpf.pin(wrong, spare / "processes")
+        with pytest.raises(LoadError, match=r"map processes .* run `kpf-ebpf down`"):
+            load(spare)
     finally:
+        (spare / "processes").unlink()
+        bpf.pin(kept, spare / "processes")
         os.close(wrong)
-    with pytest.raises(LoadError, match=r"map processes .* run `kpf-ebpf down`"):
-        load(spare)
+        os.close(kept)
 
 
 def test_the_canary_tells_where_nothing_is_enforced(kernel: Kernel, tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Keeps what is enforced true while programs come, change and go: the policy is resolved anew when their files move."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from kpf_ebpf.engine import records
+from kpf_ebpf.engine.enforce import enforce
+from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.records import Enforced, Snapshot
+from kpf_ebpf.facts.gather import application_words
+from kpf_ebpf.facts.wildcards import expand, is_wildcard
+from kpf_ebpf.kernel import load
+from kpf_ebpf.policy.errors import PolicyError
+from kpf_ebpf.resolve.model import ResolvedApplication
+
+PERIOD = 1.0
+"""Seconds between looks at the files that the policy names."""
+WILDCARD_PERIOD = 5.0
+"""Seconds between walks for new matches of wildcards."""
+
+Print = tuple[int, int, int]
+"""Device, inode and ctime (ns) of a file; what moves with every change."""
+
+
+class Refresher:
+    """Looks at the programs of a policy, and makes an image anew when one of them is not what it was."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._words: tuple[str, ...] = ()
+        self._seen: Mapping[str, Print | None] = {}
+        self._due = self._wildcards_due = 0.0
+        self._matches: dict[str, tuple[str, ...]] = {}
+
+    def retarget(self) -> None:
+        """Looks at the programs of what is enforced now, from now on."""
+        snapshot = records.read(self._instance, Snapshot)
+        self._words = application_words(snapshot.parse()[0]) if snapshot else ()
+        self._matches = {}
+        self._wildcards_due = 0.0
+        self._seen = self._look(0.0)
+
+    def look(self, now: float) -> None:
+        """If it is time to: looks at every file; resolves anew if one moved. Another command at work: the next time."""
+        if now < self._due:
+            return
+        self._due = now + PERIOD
+        seen = self._look(now)
+        if seen == self._seen:
+            return
+        if self._resolve():
+            self._seen = seen
+
+    def _look(self, now: float) -> dict[str, Print | None]:
+        if now >= self._wildcards_due:
+            self._wildcards_due = now + WILDCARD_PERIOD
+            self._matches = {word: expand(word)[0] for word in self._words if is_wildcard(word)}
+        paths = [path for word in self._words for path in self._matches.get(word, (word,))]
+        return {path: _print(path) for path in paths}
+
+    def _resolve(self) -> bool:
+        """False: another command is changing this instance."""
+        instance = self._instance
+        try:
+            with instance.locked():
+                before, snapshot = records.read(instance, Enforced), records.read(instance, Snapshot)
+                if before is None or snapshot is None:
+                    return True
+                names = {fact.name: fact for fact in before.names}
+                home = before.resolved.home
+                made = enforce(instance, snapshot, lambda fd: load.identify(instance.pins, fd), before, home, names)
+        except EngineError as problem:
+            _say(str(problem))
+            return "another kpf-ebpf command" not in str(problem)
+        except PolicyError as problem:
+            _say(f"the policy as it was read does not parse any more: {problem}")
+            return True
+        for line in changes(before.resolved.applications, made.resolved.applications):
+            _say(line)
+        return True
+
+
+def changes(before: tuple[ResolvedApplication, ...], after: tuple[ResolvedApplication, ...]) -> list[str]:
+    """What became of the programs, in words."""
+    known = {one.path: one for one in before}
+    lines = []
+    for one in after:
+        old = known.pop(one.path, None)
+        if old is None:
+            lines.append(f"{one.path}: found, SHA-256 {one.sha256}")
+        elif one.sha256 != old.sha256:
+            lines.append(f"{one.path}: accepted as changed by root, SHA-256 {old.sha256} -> {one.sha256}")
+        elif one.key.ctime_seconds == -1 and old.key.ctime_seconds != -1:
+            lines.append(f"{one.path}: modified, denied until accepted; SHA-256 was {old.sha256}")
+        elif old.key.ctime_seconds == -1 and one.key.ctime_seconds != -1:
+            lines.append(f"{one.path}: is again what was accepted, SHA-256 {one.sha256}")
+        elif replace(one.key, ctime_seconds=0) == replace(old.key, ctime_seconds=0) and one.key != old.key:
+            lines.append(f"{one.path}: touched, its content is the same")
+    return lines + [f"{path}: gone" for path in known]
+
+
+def _print(path: str) -> Print | None:
+    try:
+        status = Path(os.path.realpath(path)).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
+def _say(line: str) -> None:
+    """A line for the Engine's own log."""
+    print(line, file=sys.stderr, flush=True)
