@@ -218,7 +218,7 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     struct kpf_prefix prefix = {.bits = 128};
     struct kpf_address *local, *remote;
     u32 uid = flow->uid, *found;
-    u64 cgroup = flow->cgroup;
+    u64 cgroup = flow->cgroup, *mark;
 
     if (!addresses_of || !users_of || !cgroups_of)
         return -1;
@@ -241,6 +241,8 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     kpf_set_class(this, KPF_FIELD_APPLICATION, this->numbers.class_);
     found = bpf_map_lookup_elem(users_of, &uid);
     kpf_set_class(this, KPF_FIELD_USER, found ? *found : 0);
+    mark = cgroup_marks.lookup(&cgroup);
+    cgroup = mark ? *mark : 0;
     found = bpf_map_lookup_elem(cgroups_of, &cgroup);
     kpf_set_class(this, KPF_FIELD_CGROUP, found ? *found : 0);
     kpf_set_class(this, KPF_FIELD_PROTOCOL, flow->protocol);

@@ -36,6 +36,7 @@
 #define KPF_MIRRORS 8192       /* loopback flows whose sender's half was permitted by an internal rule */
 #define KPF_PATHS 16384        /* paths of executed files, for the log */
 #define KPF_PATH_BYTES 256
+#define KPF_CGROUPS 65536      /* cgroups that a policy names or that lie below such */
 #define KPF_SCRIPTS 4096       /* scripts that a policy names, by path */
 #define KPF_PENDING 4096       /* scripts between the kernel's check of their file and their start */
 #define KPF_ADAPTER_SLOTS 64   /* bit 0 of a trusted mask: any adapter that no trusted item names */

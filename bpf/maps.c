@@ -41,6 +41,8 @@ KPF_PINNED("lru_hash", struct kpf_file, struct kpf_path, paths, KPF_PATHS, 0);
 KPF_PINNED("hash", struct kpf_path, struct kpf_file, scripts, KPF_SCRIPTS, 0);
 KPF_PINNED("lru_hash", u64, struct kpf_file, pending, KPF_PENDING, 0);
 KPF_PINNED("array", u32, struct kpf_home, home, 1, 0);
+KPF_PINNED("hash", u64, u64, cgroup_marks, KPF_CGROUPS, 0);           /* cgroup id: mark of the policy's path */
+KPF_PINNED("hash", struct kpf_path, u64, cgroup_paths, KPF_SCRIPTS, 0); /* the policy's path: its mark */
 KPF_PINNED("percpu_array", u32, struct kpf_path, scratch, 1, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_flow_state, flows, KPF_FLOWS, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_recent, recent, KPF_RECENT, 0);
@@ -58,7 +60,7 @@ KPF_SLOTTED("array", u32, struct kpf_chunk, vectors, KPF_INNER);
 KPF_SLOTTED("array", u32, struct kpf_rule, rules, KPF_INNER);
 KPF_SLOTTED("hash", struct kpf_application_key, struct kpf_application_file, applications, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u32, u32, users, BPF_F_NO_PREALLOC);
-KPF_SLOTTED("hash", u64, u32, cgroups, BPF_F_NO_PREALLOC);
+KPF_SLOTTED("hash", u64, u32, cgroups, BPF_F_NO_PREALLOC); /* by mark */
 KPF_SLOTTED("lpm_trie", struct kpf_prefix, struct kpf_address, addresses, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("array", u32, struct kpf_port, ports, KPF_INNER);
 KPF_SLOTTED("hash", u32, struct kpf_adapter, adapters, BPF_F_NO_PREALLOC);

@@ -76,6 +76,10 @@ def _application(image: MapImage, flow: Flow) -> tuple[ApplicationEntry, bool]:
     return ApplicationEntry(other.application_class, 0, same[0][1].modified, other.cells), True
 
 
+def _mark(image: MapImage, cgroup: int) -> int:
+    return next((one.mark for one in image.policy.cgroups if cgroup in one.ids), 0)
+
+
 def _place(key: FileKey) -> tuple[int, int, int]:
     return key.inode, key.device, key.generation
 
@@ -121,7 +125,7 @@ def judge(image: MapImage, flow: Flow) -> Judged:
     vectors = (
         fields[0][entry.application_class],
         fields[1][image.users.get(flow.uid, 0)],
-        fields[2][image.cgroups.get(flow.cgroup, 0)],
+        fields[2][image.cgroups.get(_mark(image, flow.cgroup), 0)],
         fields[3][local.local],
         fields[4][remote.remote],
         fields[5][flow.protocol],

@@ -57,7 +57,8 @@ class MapImage:
     """``rules[position]`` is the rule a position stands for: first those in the vectors, then the cells'.
 
     ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, address);
-    ``counters`` gives each rule id its counter. A file of ``applications`` may have several accepted contents.
+    ``cgroups`` maps marks. ``counters`` gives each rule id its counter. A file of ``applications`` may have several
+    accepted contents.
     """
 
     policy: ResolvedPolicy

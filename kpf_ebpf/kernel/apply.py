@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel import abi, bpf, maps, scripts
+from kpf_ebpf.kernel import abi, bpf, cgroups, maps, scripts
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.kernel.pack import pack_image
 
@@ -67,10 +67,12 @@ def apply(
         bpf.update_many(fd, [(struct.pack("=I", counter), zero) for counter in fresh])
     named = {path: _current(one.key) for one in image.policy.applications for path in one.executed}
     scripts.put(pins, named)
+    cgroups.put(pins, image.policy.cgroups)
     generation = before.generation + 1
     announce(generation)
     write_active(pins, Active(generation, before.stop_all, slot))
     scripts.keep(pins, set(named))
+    cgroups.keep(pins, image.policy.cgroups)
     return generation
 
 

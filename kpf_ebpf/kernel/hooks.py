@@ -29,6 +29,8 @@ HOOKS = (
     Hook("exec", "kpf_exec", 17, "sched_process_exec"),
     Hook("fork", "kpf_fork", 17, "sched_process_fork"),
     Hook("exit", "kpf_exit", 17, "sched_process_exit"),
+    Hook("cgroup_mkdir", "kpf_cgroup_made", 17, "cgroup_mkdir"),
+    Hook("cgroup_rmdir", "kpf_cgroup_gone", 17, "cgroup_rmdir"),
     Hook("sock_create", "kpf_sock_create", 9, 2),
     Hook("post_bind4", "kpf_post_bind4", 9, 12),
     Hook("post_bind6", "kpf_post_bind6", 9, 13),

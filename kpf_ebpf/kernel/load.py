@@ -16,8 +16,8 @@ from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import bpf, btf
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
-SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "packet.c", "classify.c", "early.c", "verdict.c",
-           "sockets.c", "packets.c", "probes.c", "exact.c")  # fmt: skip
+SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "cgroups.c", "packet.c", "classify.c", "early.c",
+           "verdict.c", "sockets.c", "packets.c", "probes.c", "exact.c")  # fmt: skip
 PROBES = ("kpf_identify", "kpf_settle", "kpf_probe", "kpf_probe_early")
 _TRACING, _LSM = 26, 29
 EXACT = (

@@ -60,6 +60,8 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "paths": _spec("lru_hash", abi.File, abi.Path, abi.PATHS),
         "scripts": _spec("hash", abi.Path, abi.File, abi.SCRIPTS),
         "pending": _spec("lru_hash", _u64, abi.File, abi.PENDING),
+        "cgroup_marks": _spec("hash", _u64, _u64, abi.CGROUPS),
+        "cgroup_paths": _spec("hash", abi.Path, _u64, abi.SCRIPTS),
         "home": _spec("array", _u32, abi.Home, 1),
         "scratch": _spec("percpu_array", _u32, abi.Path, 1),
         "flows": _spec("lru_hash", abi.FlowKey, abi.FlowState, abi.FLOWS),

@@ -17,8 +17,9 @@ COMPONENT_INDEX = {"engine": -2, "gui": -3, "assist": -4, "canary": -5}
 class Match:
     """What a rule accepts. None is "any". Ports and addresses are inclusive ranges; an empty tuple matches nothing.
 
-    ``applications`` are indexes into ``ResolvedPolicy.applications`` or of COMPONENT_INDEX. ``icmp`` are indexes as
-    in ``kpf_flow.icmp``: type, 256 + type (ICMPv6), 512 + type (ICMPv6 with a hop limit other than 255).
+    ``applications`` are indexes into ``ResolvedPolicy.applications`` or of COMPONENT_INDEX, ``cgroups`` marks
+    (ResolvedCgroup). ``icmp`` are indexes as in ``kpf_flow.icmp``: type, 256 + type (ICMPv6), 512 + type (ICMPv6 with a
+    hop limit other than 255).
     """
 
     applications: frozenset[int] | None = None
@@ -80,6 +81,18 @@ class TrustedRange:
 
 
 @dataclass(frozen=True, slots=True)
+class ResolvedCgroup:
+    """A cgroup path that the policy names, the mark that stands for it, and the ids of what is there now.
+
+    ``ids``: its own and those of its descendants, save what lies below a longer path of the policy.
+    """
+
+    path: str
+    mark: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedPolicy:
     """Everything the kernel needs to know. ``cells``: internet-in, internet-out, trusted-in, trusted-out."""
 
@@ -88,6 +101,7 @@ class ResolvedPolicy:
     cells: tuple[ResolvedRule, ResolvedRule, ResolvedRule, ResolvedRule]
     trusted: tuple[TrustedRange, ...] = ()
     adapters: tuple[Adapter, ...] = ()
+    cgroups: tuple[ResolvedCgroup, ...] = ()
     home: int = 0
     administration_port: int = 44334
     popup_port: int = 44501

@@ -18,6 +18,7 @@ from kpf_ebpf.policy.model import (
     Range,
     Zone,
 )
+from kpf_ebpf.resolve.cgroups import marks_below, resolve_cgroups
 from kpf_ebpf.resolve.model import (
     COMPONENT_INDEX,
     Match,
@@ -303,7 +304,7 @@ class _Resolver:
             Match(
                 applications=applications,
                 users=users,
-                cgroups=frozenset(self.facts.cgroups.get(rule.cgroup, ())) if rule.cgroup else None,
+                cgroups=marks_below(rule.cgroup, self.facts.cgroups) if rule.cgroup else None,
                 directions=_DIRECTIONS[rule.direction],
                 protocols=frozenset(rule.protocols) if rule.protocols else None,
                 icmp=icmp,
@@ -374,6 +375,7 @@ def resolve(policy: Policy, facts: Facts) -> ResolvedPolicy:
         cells=this.default_cells(),
         trusted=trusted,
         adapters=facts.adapters,
+        cgroups=resolve_cgroups(facts.cgroups),
         home=facts.netns_cookie,
         administration_port=policy.preferences.administration_port,
         popup_port=policy.preferences.popup_port,

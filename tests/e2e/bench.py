@@ -39,6 +39,12 @@ log = true
 """Nothing passes but the internal rules."""
 
 
+def is_script(program: str) -> bool:
+    """Return whether a program is a script that sends by itself."""
+    with Path(program).open("rb") as file:
+        return file.read(2) == b"#!"
+
+
 class Bench:
     """Client and server namespaces joined by a veth pair; senders run in the client, inside the firewalled cgroup."""
 
@@ -169,7 +175,7 @@ class Bench:
 
             child = Child(
                 subprocess.Popen(
-                    [program, *(() if Path(program).parent == self.scripts else ("-I", SENDER)), *map(str, arguments)],
+                    [program, *(() if is_script(program) else ("-I", str(SENDER))), *map(str, arguments)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
