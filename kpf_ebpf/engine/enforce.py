@@ -10,9 +10,10 @@ from types import MappingProxyType
 from kpf_ebpf.engine import password, records
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced, Snapshot
 from kpf_ebpf.facts.files import Identify
-from kpf_ebpf.facts.gather import gather
+from kpf_ebpf.facts.gather import application_words, gather
 from kpf_ebpf.facts.model import Facts, FileFact, FileKey, NameFact
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
@@ -36,6 +37,7 @@ class Prepared:
     facts: Facts
     image: MapImage
     warnings: tuple[str, ...]
+    prints: dict[str, Print]
 
 
 def policy_path(chosen: Path | None) -> Path:
@@ -88,6 +90,7 @@ def prepare(
     """
     snapshot = Snapshot.of(source) if isinstance(source, Path) else source
     policy, findings = snapshot.parse()
+    prints = Prints(application_words(policy)).take(walk=True)
     facts = gather(policy, identify, password_set=password_set, netns_cookie=cookie, names=names)
     facts = keep_accepted(facts, before.resolved.applications if before else (), policy.preferences.on_modified)
     resolved = resolve(policy, facts)
@@ -96,7 +99,7 @@ def prepare(
         image = compile_image(resolved, before.counters if before else None)
     except TooManyRules as problem:
         raise EngineError(f"{snapshot.file}: {problem}; nothing was changed") from problem
-    return Prepared(snapshot, policy, facts, image, resolved.warnings)
+    return Prepared(snapshot, policy, facts, image, resolved.warnings, prints)
 
 
 def enforce(
@@ -122,6 +125,7 @@ def enforce(
         counters=dict(ready.image.counters),
         names=tuple(ready.facts.names.values()),
         name_grace=ready.policy.preferences.name_grace,
+        prints=ready.prints,
     )
     return switch(instance, made, ready.image, before)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,8 @@ class Enforced:
     counters: dict[str, int]
     names: tuple[NameFact, ...] = ()
     name_grace: int = 0
+    prints: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """Of the program files (engine.prints), taken before they were looked at."""
 
     def image(self) -> MapImage:
         """The image the kernel has, compiled once more."""

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.enforce import enforce
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced, Snapshot
 from kpf_ebpf.facts.gather import application_words
-from kpf_ebpf.facts.wildcards import expand, is_wildcard
 from kpf_ebpf.kernel import load
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.resolve.model import ResolvedApplication
 
 PERIOD = 1.0
 """Seconds between looks at the files that the policy names."""
-WILDCARD_PERIOD = 5.0
+WALK_PERIOD = 5.0
 """Seconds between walks for new matches of wildcards."""
-
-Print = tuple[int, int, int]
-"""Device, inode and ctime (ns) of a file; what moves with every change."""
 
 
 class Refresher:
@@ -33,36 +27,27 @@ class Refresher:
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
-        self._words: tuple[str, ...] = ()
-        self._seen: Mapping[str, Print | None] = {}
-        self._due = self._wildcards_due = 0.0
-        self._matches: dict[str, tuple[str, ...]] = {}
+        self._prints = Prints(())
+        self._seen: dict[str, Print] = {}
+        self._due = self._walk_due = 0.0
 
-    def retarget(self) -> None:
-        """Looks at the programs of what is enforced now, from now on."""
+    def retarget(self, enforced: Enforced) -> None:
+        """Compares with what was there when this was resolved, from now on."""
         snapshot = records.read(self._instance, Snapshot)
-        self._words = application_words(snapshot.parse()[0]) if snapshot else ()
-        self._matches = {}
-        self._wildcards_due = 0.0
-        self._seen = self._look(0.0)
+        self._prints = Prints(application_words(snapshot.parse()[0]) if snapshot else ())
+        self._seen = enforced.prints
+        self._walk_due = 0.0
 
     def look(self, now: float) -> None:
         """If it is time to: looks at every file; resolves anew if one moved. Another command at work: the next time."""
         if now < self._due:
             return
-        self._due = now + PERIOD
-        seen = self._look(now)
-        if seen == self._seen:
-            return
-        if self._resolve():
+        self._due, walk = now + PERIOD, now >= self._walk_due
+        if walk:
+            self._walk_due = now + WALK_PERIOD
+        seen = self._prints.take(walk=walk)
+        if seen != self._seen and self._resolve():
             self._seen = seen
-
-    def _look(self, now: float) -> dict[str, Print | None]:
-        if now >= self._wildcards_due:
-            self._wildcards_due = now + WILDCARD_PERIOD
-            self._matches = {word: expand(word)[0] for word in self._words if is_wildcard(word)}
-        paths = [path for word in self._words for path in self._matches.get(word, (word,))]
-        return {path: _print(path) for path in paths}
 
     def _resolve(self) -> bool:
         """False: another command is changing this instance."""
@@ -103,14 +88,6 @@ def changes(before: tuple[ResolvedApplication, ...], after: tuple[ResolvedApplic
         elif replace(one.key, ctime_seconds=0) == replace(old.key, ctime_seconds=0) and one.key != old.key:
             lines.append(f"{one.path}: touched, its content is the same")
     return lines + [f"{path}: gone" for path in known]
-
-
-def _print(path: str) -> Print | None:
-    try:
-        status = Path(os.path.realpath(path)).stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_ctime_ns
 
 
 def _say(line: str) -> None:

@@ -123,7 +123,7 @@ class Engine:
             del self._rules[min(self._rules)]
         self._syslog.retarget(enforced.resolved.syslog)
         self._scripts.retarget(enforced.resolved)
-        self._refresher.retarget()
+        self._refresher.retarget(enforced)
 
     def _path_text(self, key: FileKey) -> str | None:
         data = bpf.lookup(self._paths_map, pack_file(key), abi.PATH_BYTES)
