@@ -67,7 +67,14 @@ enum kpf_step {
     KPF_STEP_APPLICATION = 8,
     KPF_STEP_DEFAULT = 9,
 };
-enum kpf_hook { KPF_HOOK_CONNECT = 1, KPF_HOOK_SENDMSG = 2, KPF_HOOK_EGRESS = 3, KPF_HOOK_INGRESS = 4 };
+enum kpf_hook {
+    KPF_HOOK_CONNECT = 1,
+    KPF_HOOK_SENDMSG = 2,
+    KPF_HOOK_EGRESS = 3,
+    KPF_HOOK_INGRESS = 4,
+    KPF_HOOK_ADAPTER_EGRESS = 5,
+    KPF_HOOK_ADAPTER_INGRESS = 6,
+};
 /* The fields of a flow that rules tell apart; each has classes, each class a vector of the rules accepting it. */
 enum kpf_field {
     KPF_FIELD_APPLICATION = 0,
@@ -122,6 +129,13 @@ struct kpf_home {
     u64 mount_namespace;
     u64 mount;
     u64 dentry;
+};
+/* What is firewalled: the namespace whose adapters are filtered, and the cgroup with its depth below the root. */
+struct kpf_reach {
+    u64 netns_cookie;
+    u64 cgroup;
+    u32 level;
+    u32 pad;
 };
 /* The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 1. */
 struct kpf_identity {

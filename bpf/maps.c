@@ -43,6 +43,7 @@ KPF_PINNED("lru_hash", u64, struct kpf_file, pending, KPF_PENDING, 0);
 KPF_PINNED("array", u32, struct kpf_home, home, 1, 0);
 KPF_PINNED("hash", u64, u64, cgroup_marks, KPF_CGROUPS, 0);           /* cgroup id: mark of the policy's path */
 KPF_PINNED("hash", struct kpf_path, u64, cgroup_paths, KPF_SCRIPTS, 0); /* the policy's path: its mark */
+KPF_PINNED("array", u32, struct kpf_reach, reach, 1, 0);
 KPF_PINNED("percpu_array", u32, struct kpf_path, scratch, 1, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_flow_state, flows, KPF_FLOWS, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_recent, recent, KPF_RECENT, 0);

@@ -20,6 +20,12 @@ struct kpf_packet {
     u8 icmp_type;    /* as on the wire */
 };
 
+/* From the network header on: at an adapter a packet begins with its link's header. */
+static __always_inline long kpf_load(struct __sk_buff *skb, u32 offset, void *to, u32 size)
+{
+    return bpf_skb_load_bytes_relative(skb, offset, to, size, BPF_HDR_START_NET);
+}
+
 static __always_inline int kpf_is_icmp(u8 protocol)
 {
     return protocol == KPF_ICMP || protocol == KPF_ICMPV6;
@@ -68,7 +74,7 @@ static __always_inline int kpf_read_ipv4(struct __sk_buff *skb, u32 source[4], u
     u8 header[20];
     u32 address;
 
-    if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
+    if (kpf_load(skb, 0, header, sizeof(header)))
         return -1;
     __builtin_memcpy(&address, header + 12, 4);
     kpf_map_ipv4(source, address);
@@ -90,7 +96,7 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u
     u32 offset = 40;
     int i;
 
-    if (bpf_skb_load_bytes(skb, 0, header, sizeof(header)))
+    if (kpf_load(skb, 0, header, sizeof(header)))
         return -1;
     __builtin_memcpy(source, header + 8, 16);
     __builtin_memcpy(destination, header + 24, 16);
@@ -103,7 +109,7 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u
             packet->transport = offset;
             break;
         }
-        if (bpf_skb_load_bytes(skb, offset, extension, sizeof(extension)))
+        if (kpf_load(skb, offset, extension, sizeof(extension)))
             break;
         if (next == 44 && ((extension[2] << 8 | extension[3]) & 0xfff8)) {
             next = extension[0];
@@ -130,17 +136,17 @@ static __always_inline void kpf_read_transport(struct __sk_buff *skb, struct kpf
     if (!packet->transport)
         return;
     if (kpf_protocol_has_ports(flow->protocol)) {
-        if (bpf_skb_load_bytes(skb, packet->transport, bytes, 4))
+        if (kpf_load(skb, packet->transport, bytes, 4))
             return;
         source = bytes[0] << 8 | bytes[1];
         destination = bytes[2] << 8 | bytes[3];
         flow->local_port = out ? source : destination;
         flow->remote_port = out ? destination : source;
         flow->known |= KPF_HAS_PORTS;
-        if (flow->protocol == KPF_TCP && !bpf_skb_load_bytes(skb, packet->transport + 12, bytes, 2))
+        if (flow->protocol == KPF_TCP && !kpf_load(skb, packet->transport + 12, bytes, 2))
             packet->tcp_flags = bytes[1];
     } else if (kpf_is_icmp(flow->protocol)) {
-        if (bpf_skb_load_bytes(skb, packet->transport, bytes, 8))
+        if (kpf_load(skb, packet->transport, bytes, 8))
             return;
         packet->icmp_type = bytes[0];
         packet->icmp_id = bytes[4] << 8 | bytes[5];
@@ -158,7 +164,7 @@ static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flo
     u32 *source = out ? flow->local : flow->remote;
     u32 *destination = out ? flow->remote : flow->local;
 
-    if (bpf_skb_load_bytes(skb, 0, &version, 1))
+    if (kpf_load(skb, 0, &version, 1))
         return -1;
     if (version >> 4 == 4) {
         if (kpf_read_ipv4(skb, source, destination, &flow->protocol, packet))

@@ -129,7 +129,7 @@ static __always_inline int kpf_read_quoted(struct __sk_buff *skb, const struct k
     if (!packet->transport)
         return 0;
     if (flow->protocol == KPF_ICMP) {
-        if (bpf_skb_load_bytes(skb, at, bytes, 20) || bytes[9] != KPF_ICMP)
+        if (kpf_load(skb, at, bytes, 20) || bytes[9] != KPF_ICMP)
             return 0;
         key->remote[0] = 0;
         key->remote[1] = 0;
@@ -137,12 +137,12 @@ static __always_inline int kpf_read_quoted(struct __sk_buff *skb, const struct k
         __builtin_memcpy(&key->remote[3], bytes + 16, 4);
         transport = at + (bytes[0] & 15) * 4;
     } else {
-        if (bpf_skb_load_bytes(skb, at, bytes, 40) || bytes[6] != KPF_ICMPV6)
+        if (kpf_load(skb, at, bytes, 40) || bytes[6] != KPF_ICMPV6)
             return 0;
         __builtin_memcpy(key->remote, bytes + 24, 16);
         transport = at + 40;
     }
-    if (bpf_skb_load_bytes(skb, transport, echo, 8) || !kpf_is_echo_request(flow, echo[0]))
+    if (kpf_load(skb, transport, echo, 8) || !kpf_is_echo_request(flow, echo[0]))
         return 0;
     key->id = echo[4] << 8 | echo[5];
     return 1;

@@ -23,6 +23,7 @@ from kpf_ebpf.resolve.model import ordered_rules
 @click.command()
 @click.option("--policy", type=click.Path(path_type=Path), help="The policy file.")
 @click.option("--cgroup", metavar="PATH", help="A cgroup below the cgroup v2 mount (default: every process).")
+@click.option("--adapter", "adapters", multiple=True, metavar="IF", help="Judge there what no socket owns.")
 @click.option("--foreground", is_flag=True, help="Stay until the Engine ends.")
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @click.option("--dry-run", is_flag=True, help="Print what would be enforced, and stop.")
@@ -31,6 +32,7 @@ from kpf_ebpf.resolve.model import ordered_rules
 def up(
     policy: Path | None,
     cgroup: str | None,
+    adapters: tuple[str, ...],
     foreground: bool,
     yes: bool,
     dry_run: bool,
@@ -42,7 +44,7 @@ def up(
         _print(path, prepare(path, None))
         return
     require()
-    place = find_cgroup(cgroup)
+    place = find_cgroup(cgroup, adapters)
     progress = Console(stderr=True)
     with progress.status("starting") as shown:
         made = bring_up(instance, path, place, lambda text: shown.update(text))

@@ -8,7 +8,8 @@ from kpf_ebpf.engine import process, records
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, remove_folder
 from kpf_ebpf.engine.records import Attachment
-from kpf_ebpf.kernel import hooks
+from kpf_ebpf.facts.system import enter_network
+from kpf_ebpf.kernel import adapters, hooks
 
 
 def bring_down(instance: Instance, *, force: bool = False) -> bool:
@@ -30,7 +31,8 @@ def bring_down(instance: Instance, *, force: bool = False) -> bool:
 
 
 def take_down(instance: Instance, folder: str | None) -> None:
-    """Detaches from the cgroup, ends the Engine, removes pins and run folder, in that order."""
+    """Detaches from the cgroup and the adapters, ends the Engine, removes pins and run folder, in that order."""
+    _leave_adapters(instance)
     try:
         if folder is not None:
             group = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -45,3 +47,21 @@ def take_down(instance: Instance, folder: str | None) -> None:
     finally:
         remove_folder(instance.pins)
         remove_folder(instance.run)
+
+
+def _leave_adapters(instance: Instance) -> None:
+    """In the network namespace of ``up``: this one, or else the Engine's."""
+    engine = process.living(instance)
+    if engine is None or adapters.in_namespace_of(engine):
+        adapters.detach(instance.pins)
+        return
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            enter_network(engine)
+            adapters.detach(instance.pins)
+            status = 0
+        finally:
+            os._exit(status)
+    os.waitpid(child, 0)

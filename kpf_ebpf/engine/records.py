@@ -78,10 +78,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """Where the hooks are attached: a cgroup's folder, and its path below the mount."""
+    """Where the hooks are attached: a cgroup's folder, its path below the mount, and adapters.
+
+    ``adapters`` None: every adapter, also those that come later (under the root cgroup).
+    """
 
     folder: str
     path: str
+    adapters: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.refresh import Refresher
 from kpf_ebpf.engine.syslog import Syslog
-from kpf_ebpf.engine.watch import ScriptWatch
+from kpf_ebpf.engine.watch import AdapterWatch, ScriptWatch
 from kpf_ebpf.events.collapse import Collapser
 from kpf_ebpf.events.decode import RawEvent, decode
 from kpf_ebpf.events.enrich import RuleName, enrich
@@ -63,6 +63,7 @@ class Engine:
         self._syslog = Syslog()
         self._scripts = ScriptWatch(instance.pins)
         self._refresher = Refresher(instance)
+        self._adapters = AdapterWatch(instance)
         self._refresh()
         self._reader = EventReader(instance.pins / "events", self._take)
 
@@ -76,6 +77,7 @@ class Engine:
             self._refresh()
             self._scripts.look(time.monotonic())
             self._refresher.look(time.monotonic())
+            self._adapters.look(time.monotonic())
         self._reader.poll(0)
         self._write(self._collapser.drain())
         self._log.close()

@@ -13,7 +13,7 @@ from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.model import FileKey, NameFact
-from kpf_ebpf.kernel import abi, bpf, hooks, load, maps
+from kpf_ebpf.kernel import abi, adapters, bpf, hooks, load, maps
 from kpf_ebpf.kernel.apply import Active, read_active, read_counters, read_defaults
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule, ordered_rules
@@ -134,6 +134,7 @@ def look(instance: Instance) -> Status:
             Canary(False, "nothing is enforced"), (),
         )  # fmt: skip
     active, attached = read_active(instance.pins), _hooks(instance, place)
+    attached |= {one.name: one.attached for one in adapters.filters(instance.pins, adapters.names_here(place.adapters))}
     sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
     defaults = read_defaults(instance.pins)
     warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults)]

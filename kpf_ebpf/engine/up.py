@@ -14,7 +14,7 @@ from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import RUN, Instance, bpffs_mount, make_folder
 from kpf_ebpf.engine.perch import find_home
 from kpf_ebpf.engine.records import Attachment, Enforced
-from kpf_ebpf.kernel import hooks
+from kpf_ebpf.kernel import adapters, hooks
 from kpf_ebpf.kernel.adopt import adopt
 from kpf_ebpf.kernel.apply import Active, read_active, write_active
 from kpf_ebpf.kernel.hooks import AttachError
@@ -88,6 +88,8 @@ def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforc
     scan(instance.pins, programs.identify)
     home = find_home(instance.pins, Path(place.folder))
     adopt(instance.pins, home)
+    adapters.pin(instance.pins, programs.descriptors)
+    adapters.set_reach(instance.pins, home, Path(place.folder), len(Path(place.path).parts) - 1)
     tell("resolving the policy")
     former = read_active(instance.pins)
     enforced = enforce(instance, policy, programs.identify, before, home)
@@ -97,10 +99,20 @@ def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforc
         if before is not None:
             _go_back(instance, former, before)
         raise EngineError(f"the canary did not prove enforcement: {sung.detail}; what was enforced before stands")
+    _filter_adapters(instance, place)
     records.write(instance, place)
     if old_place is not None and old_place.folder != place.folder:
         _leave(instance, old_place)
     return Up(enforced, place, sung, _new_engine(instance, programs, tell))
+
+
+def _filter_adapters(instance: Instance, place: Attachment) -> None:
+    """Attaches the filters at adapters, and takes them from those that are not to be filtered any more."""
+    try:
+        adapters.detach(instance.pins, but=set(adapters.names_here(place.adapters)))
+        adapters.attach(instance.pins, adapters.names_here(place.adapters).values())
+    except OSError as problem:
+        raise EngineError(f"adapters: {problem.strerror}; leave out --adapter, or run `kpf-ebpf doctor`") from problem
 
 
 def _new_engine(instance: Instance, programs: Programs, tell: Tell) -> subprocess.Popen[bytes]:

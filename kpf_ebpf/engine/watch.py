@@ -1,12 +1,16 @@
-"""Watches the scripts that are known by their path: that such a file changed, the Engine sees, not the kernel."""
+"""What the Engine watches: scripts that are known by their path (the kernel does not see them change), adapters."""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+from kpf_ebpf.engine import records
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.records import Attachment
 from kpf_ebpf.facts.model import FileKey
-from kpf_ebpf.kernel import scripts
+from kpf_ebpf.kernel import adapters, scripts
 from kpf_ebpf.resolve.model import ResolvedPolicy
 
 PERIOD = 1.0
@@ -52,3 +56,28 @@ def _is_still(key: FileKey, path: str) -> bool:
         key.ctime_seconds,
         key.ctime_nanoseconds,
     )
+
+
+class AdapterWatch:
+    """Under the root cgroup: gives the filters to adapters that come later."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._known: set[str] | None = None
+        self._due = 0.0
+
+    def look(self, now: float) -> None:
+        """Looks at the adapters, if it is time to. What cannot be attached shows in ``status``."""
+        if now < self._due:
+            return
+        self._due = now + PERIOD
+        place = records.read(self._instance, Attachment)
+        if place is None or place.adapters is not None:
+            return
+        here = adapters.names_here(None)
+        fresh = [index for name, index in here.items() if self._known is not None and name not in self._known]
+        self._known = set(here)
+        try:
+            adapters.attach(self._instance.pins, fresh)
+        except OSError as problem:
+            print(f"adapters: {problem}", file=sys.stderr, flush=True)

@@ -25,6 +25,8 @@ _HOOKS: Mapping[abi.Hook, Hook] = MappingProxyType(
         abi.Hook.SENDMSG: "sendmsg",
         abi.Hook.EGRESS: "egress",
         abi.Hook.INGRESS: "ingress",
+        abi.Hook.ADAPTER_EGRESS: "adapter-egress",
+        abi.Hook.ADAPTER_INGRESS: "adapter-ingress",
     }
 )
 
@@ -70,7 +72,7 @@ def enrich(
 def protocol_text(event: RawEvent) -> str:
     """Name an event's protocol, with the ICMP type where the hook knew it: ``tcp``, ``icmp 8``, ``253``."""
     name = _NAMES.get(event.protocol, str(event.protocol))
-    if event.protocol == ICMP and (event.icmp or event.hook in (abi.Hook.EGRESS, abi.Hook.INGRESS)):
+    if event.protocol == ICMP and (event.icmp or event.hook not in (abi.Hook.CONNECT, abi.Hook.SENDMSG)):
         return f"{name} {event.icmp % 256}"
     if event.protocol == ICMPV6 and event.icmp >= 256:
         return f"{name} {event.icmp % 256}"

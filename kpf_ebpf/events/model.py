@@ -8,7 +8,7 @@ from typing import Literal
 
 Direction = Literal["in", "out"]
 Action = Literal["permit", "deny"]
-Hook = Literal["connect", "sendmsg", "egress", "ingress"]
+Hook = Literal["connect", "sendmsg", "egress", "ingress", "adapter-egress", "adapter-ingress"]
 
 
 @dataclass(frozen=True, slots=True)

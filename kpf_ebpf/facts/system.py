@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import re
@@ -23,6 +24,7 @@ MAX_RESOLVERS = 16
 """Resolvers read from resolv.conf (the C library itself uses three)."""
 DNS_PORT = 53
 _SO_NETNS_COOKIE = 71
+_CLONE_NEWNET = 0x40000000
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -57,6 +59,13 @@ def home_cookie() -> int:
     """The kernel's cookie for this process' network namespace (SO_NETNS_COOKIE, since 5.14). Raises OSError."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
+
+
+def enter_network(pid: int) -> None:
+    """Takes this process into the network namespace of another one. Raises OSError."""
+    with Path(f"/proc/{pid}/ns/net").open("rb") as namespace:
+        if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def find_users(words: Iterable[str | int]) -> tuple[dict[str, int], tuple[str, ...]]:

@@ -82,6 +82,8 @@ class Hook(enum.IntEnum):
     SENDMSG = 2
     EGRESS = 3
     INGRESS = 4
+    ADAPTER_EGRESS = 5
+    ADAPTER_INGRESS = 6
 
 
 class Field(enum.IntEnum):
@@ -149,6 +151,12 @@ class Home(ctypes.Structure):
     """Where the policy's paths are meant: a mount namespace and its root folder (kernel pointers)."""
 
     _fields_ = (("mount_namespace", _u64), ("mount", _u64), ("dentry", _u64))
+
+
+class Reach(ctypes.Structure):
+    """What is firewalled: the namespace whose adapters are filtered, and the cgroup with its depth below the root."""
+
+    _fields_ = (("netns_cookie", _u64), ("cgroup", _u64), ("level", _u32), ("pad", _u32))
 
 
 class Identity(ctypes.Structure):

@@ -17,9 +17,10 @@ from kpf_ebpf.kernel import bpf, btf
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
 SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "cgroups.c", "packet.c", "classify.c", "early.c",
-           "verdict.c", "sockets.c", "packets.c", "probes.c", "exact.c")  # fmt: skip
+           "verdict.c", "sockets.c", "packets.c", "adapters.c", "probes.c", "exact.c")  # fmt: skip
 PROBES = ("kpf_identify", "kpf_settle", "kpf_probe", "kpf_probe_early")
-_TRACING, _LSM = 26, 29
+_SCHED_CLS, _TRACING, _LSM = 3, 26, 29
+ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress")
 EXACT = (
     (b"kfunc__vmlinux__security_bprm_check", _TRACING),
     (b"kfunc__security_bprm_check", _TRACING),
@@ -165,6 +166,7 @@ def load(pins: Path) -> Programs:
                 for hook in HOOKS
             }
             descriptors |= {name: module.load_func(name.encode(), 17).fd for name in PROBES}
+            descriptors |= {name: module.load_func(name.encode(), _SCHED_CLS).fd for name in ADAPTER_PROGRAMS}
             _pin_probe(pins, descriptors["kpf_identify"])
             descriptors |= _load_exact(module)
         except Exception as problem:  # noqa: BLE001  (BCC raises nothing narrower)

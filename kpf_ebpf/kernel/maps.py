@@ -63,6 +63,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "cgroup_marks": _spec("hash", _u64, _u64, abi.CGROUPS),
         "cgroup_paths": _spec("hash", abi.Path, _u64, abi.SCRIPTS),
         "home": _spec("array", _u32, abi.Home, 1),
+        "reach": _spec("array", _u32, abi.Reach, 1),
         "scratch": _spec("percpu_array", _u32, abi.Path, 1),
         "flows": _spec("lru_hash", abi.FlowKey, abi.FlowState, abi.FLOWS),
         "recent": _spec("lru_hash", abi.FlowKey, abi.Recent, abi.RECENT),

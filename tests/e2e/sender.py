@@ -277,6 +277,7 @@ ONCE: dict[str, Callable[[argparse.Namespace], Any]] = {
     "fast-open": verbs.fast_open,
     "send-many": verbs.send_many,
     "mptcp": verbs.mptcp,
+    "frame": verbs.frame,
     "hand-over": verbs.hand_over,
     "finish": verbs.finish,
 }

@@ -116,3 +116,16 @@ def finish(options: argparse.Namespace) -> Any:
             connection.connect((options.address, options.port))
         connection.send(options.text.encode())
         return {"echo": connection.recv(65535).decode()}
+
+
+def frame(options: argparse.Namespace) -> Any:
+    """Send a UDP datagram as a frame of a packet socket, to the Ethernet broadcast address."""
+    payload = datagram(options)
+    source, target = socket.inet_aton(options.local_address), socket.inet_aton(options.address)
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 1, 0, 64, UDP, 0, source, target)
+    total = sum(struct.unpack("!10H", header))
+    total = (total & 0xFFFF) + (total >> 16)
+    header = header[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + header[12:]
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)) as sender:
+        sender.sendto(header + payload, ("v0", 0x0800, 0, 0, b"\xff" * 6))
+    return {}

@@ -64,7 +64,7 @@ def test_another_size_is_refused(size: int) -> None:
     [
         ("action", 2),
         ("hook", 0),
-        ("hook", 5),
+        ("hook", 7),
         ("direction", 2),
         ("component", 5),
         ("flags", 16),

@@ -1,0 +1,148 @@
+/*
+ * What no socket owns, at the adapters (tc, clsact): what the kernel answers by itself, packets to closed ports,
+ * tunnels, and frames of packet sockets. TCP and UDP of sockets stay with the socket hooks. Adapters are those of
+ * the namespace of `up`. Return: go on (to the next filter), or drop.
+ */
+#define KPF_GO_ON (-1) /* TC_ACT_UNSPEC */
+#define KPF_DROP 2     /* TC_ACT_SHOT */
+#define KPF_FAMILY_PACKET 17
+#define KPF_IPIP 4
+#define KPF_IGMP 2
+#define KPF_6IN4 41
+#define KPF_GRE 47
+#define KPF_ESP 50
+#define KPF_AH 51
+#define KPF_CURRENT_NAMESPACE (-1)
+
+static __always_inline int kpf_is_kernels_protocol(u8 protocol)
+{
+    return protocol == KPF_IGMP || protocol == KPF_IPIP || protocol == KPF_6IN4 || protocol == KPF_GRE ||
+           protocol == KPF_ESP || protocol == KPF_AH;
+}
+
+/* Whether a socket of this namespace takes packets of this flow. */
+static __always_inline int kpf_has_socket(struct __sk_buff *skb, const struct kpf_flow *flow)
+{
+    struct bpf_sock_tuple tuple = {};
+    struct bpf_sock *sk;
+    u32 size;
+
+    if (kpf_is_ipv4(flow->remote)) {
+        tuple.ipv4.saddr = flow->remote[3];
+        tuple.ipv4.daddr = flow->local[3];
+        tuple.ipv4.sport = bpf_htons(flow->remote_port);
+        tuple.ipv4.dport = bpf_htons(flow->local_port);
+        size = sizeof(tuple.ipv4);
+    } else {
+        __builtin_memcpy(tuple.ipv6.saddr, flow->remote, 16);
+        __builtin_memcpy(tuple.ipv6.daddr, flow->local, 16);
+        tuple.ipv6.sport = bpf_htons(flow->remote_port);
+        tuple.ipv6.dport = bpf_htons(flow->local_port);
+        size = sizeof(tuple.ipv6);
+    }
+    if (flow->protocol == KPF_TCP)
+        sk = bpf_skc_lookup_tcp(skb, &tuple, size, KPF_CURRENT_NAMESPACE, 0);
+    else
+        sk = bpf_sk_lookup_udp(skb, &tuple, size, KPF_CURRENT_NAMESPACE, 0);
+    if (!sk)
+        return 0;
+    bpf_sk_release(sk);
+    return 1;
+}
+
+/* Whether this host is meant: packets that it only passes on are not judged. */
+static __always_inline int kpf_is_for_us(const struct kpf_flow *flow, u64 active_word)
+{
+    u32 slot = KPF_ACTIVE_SLOT(active_word);
+    void *addresses_of = addresses.lookup((int *)&slot);
+    struct kpf_prefix prefix = {.bits = 128};
+    struct kpf_address *local;
+
+    if (!addresses_of)
+        return 0;
+    __builtin_memcpy(prefix.address, flow->local, 16);
+    local = bpf_map_lookup_elem(addresses_of, &prefix);
+    return local && local->flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
+}
+
+/* Whether a packet that came in is the kernel's to answer. */
+static __always_inline int kpf_is_the_kernels(struct __sk_buff *skb, const struct kpf_flow *flow,
+                                              const struct kpf_packet *packet)
+{
+    if (flow->protocol == KPF_TCP || flow->protocol == KPF_UDP)
+        return flow->known & KPF_HAS_PORTS && !kpf_has_socket(skb, flow);
+    if (kpf_is_icmp(flow->protocol)) /* an echo reply is some socket's, an error belongs to a flow: state */
+        return packet->transport && packet->icmp_type != (flow->protocol == KPF_ICMP ? 0 : 129) &&
+               !kpf_is_icmp_error(flow, packet->icmp_type);
+    return kpf_is_kernels_protocol(flow->protocol);
+}
+
+/* Judges a flow that has no socket; repeats within 30 s are the same flow. */
+static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, struct kpf_event *event, u16 id, u8 hook)
+{
+    struct kpf_flow_key key = {};
+    struct kpf_rule rule = {};
+    int new_flow;
+
+    kpf_forget(&event->flow, sizeof(event->flow));
+    kpf_classify(&event->flow, event->active, NULL, &rule);
+    kpf_flow_key_of(&key, &event->flow, 0, id);
+    new_flow = kpf_is_new(&key, &rule, event->active);
+    kpf_count(&rule, 1, skb->len, new_flow);
+    if (new_flow)
+        kpf_report(skb, event, &rule, hook);
+    return rule.action == KPF_PERMIT ? KPF_GO_ON : KPF_DROP;
+}
+
+int kpf_adapter_ingress(struct __sk_buff *skb)
+{
+    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_packet packet = {};
+    u32 zero = 0;
+    struct kpf_reach *here = reach.lookup(&zero);
+
+    if (!event.active || !here)
+        return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
+    if (kpf_read_packet(skb, &event.flow, &packet, 0))
+        return KPF_GO_ON; /* KPF_DEFAULT_NO_IP: ARP and the like are no flows */
+    event.flow.netns_cookie = here->netns_cookie;
+    event.flow.application.generation = 1; /* the kernel itself */
+    if (!kpf_is_for_us(&event.flow, event.active) || !kpf_is_the_kernels(skb, &event.flow, &packet))
+        return KPF_GO_ON;
+    return kpf_judge_at_adapter(skb, &event, packet.icmp_id, KPF_HOOK_ADAPTER_INGRESS);
+}
+
+/* Whether the sending socket lies in the firewalled cgroup. */
+static __always_inline int kpf_is_within(struct __sk_buff *skb, const struct kpf_reach *here)
+{
+    return bpf_skb_ancestor_cgroup_id(skb, here->level) == here->cgroup;
+}
+
+int kpf_adapter_egress(struct __sk_buff *skb)
+{
+    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_packet packet = {};
+    u32 zero = 0;
+    struct kpf_reach *here = reach.lookup(&zero);
+    struct bpf_sock *sk = skb->sk;
+    int frame = sk && sk->family == KPF_FAMILY_PACKET;
+
+    if (!event.active || !here)
+        return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
+    if (!frame && (sk || skb->ingress_ifindex))
+        return KPF_GO_ON; /* a socket's: the socket hooks have judged it; or passed on */
+    if (frame && !kpf_is_within(skb, here))
+        return KPF_GO_ON;
+    if (kpf_read_packet(skb, &event.flow, &packet, 1))
+        return KPF_GO_ON; /* KPF_DEFAULT_NO_IP */
+    event.flow.netns_cookie = here->netns_cookie;
+    if (frame) {
+        kpf_identify_caller(&event.flow.application, &event.flow.component, &event.pid, &event.flow.uid);
+        event.flow.cgroup = bpf_skb_cgroup_id(skb);
+    } else {
+        event.flow.application.generation = 1;
+        if (kpf_is_kernel_answer(&event.flow, &packet))
+            return KPF_GO_ON;
+    }
+    return kpf_judge_at_adapter(skb, &event, packet.icmp_id, KPF_HOOK_ADAPTER_EGRESS);
+}
