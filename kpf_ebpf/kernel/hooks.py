@@ -38,6 +38,7 @@ HOOKS = (
     Hook("connect6", "kpf_connect6", 18, 11),
     Hook("sendmsg4", "kpf_sendmsg4", 18, 14),
     Hook("sendmsg6", "kpf_sendmsg6", 18, 15),
+    Hook("setsockopt", "kpf_setsockopt", 25, 22),
     Hook("ingress", "kpf_ingress", 8, 0),
     Hook("egress", "kpf_egress", 8, 1),
 )

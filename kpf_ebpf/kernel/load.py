@@ -17,7 +17,7 @@ from kpf_ebpf.kernel import bpf, btf
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
 SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "cgroups.c", "packet.c", "classify.c", "early.c",
-           "verdict.c", "sockets.c", "packets.c", "adapters.c", "probes.c", "exact.c")  # fmt: skip
+           "verdict.c", "sockets.c", "packets.c", "options.c", "adapters.c", "probes.c", "exact.c")  # fmt: skip
 PROBES = ("kpf_identify", "kpf_settle", "kpf_probe", "kpf_probe_early")
 _SCHED_CLS, _TRACING, _LSM = 3, 26, 29
 ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress")

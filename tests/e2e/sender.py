@@ -278,6 +278,8 @@ ONCE: dict[str, Callable[[argparse.Namespace], Any]] = {
     "send-many": verbs.send_many,
     "mptcp": verbs.mptcp,
     "frame": verbs.frame,
+    "bypass": verbs.bypass,
+    "big-option": verbs.big_option,
     "hand-over": verbs.hand_over,
     "finish": verbs.finish,
 }

@@ -114,3 +114,27 @@ def test_without_adapter_a_cgroup_filters_none(bench: Bench) -> None:
     """--cgroup without --adapter: what no socket owns is not this firewall's; docs/limits says so."""
     bench.up(policy=PREDEFINED)
     assert answered(bench, CLIENT)
+
+
+def test_the_way_around_the_adapter_is_refused_to_the_denied(bench: Bench) -> None:
+    """PACKET_QDISC_BYPASS: for whom everything out is permitted, and nobody else, not under stop-all either."""
+    good, half = bench.program("good"), bench.program("half")
+    rules = "".join(
+        f'[[application]]\npath = "{path}"\ninternet-out = "permit"\ntrusted-out = "{trusted}"\n'
+        for path, trusted in ((good, "permit"), (half, "deny"))
+    )
+    bench.up("--adapter", "v0", policy=DENY_ALL + rules)
+    assert bench.run(good, "bypass", SERVER).ok
+    assert bench.run(half, "bypass", SERVER).errno == "EPERM"
+    assert bench.run(bench.program("bad"), "bypass", SERVER).errno == "EPERM"
+    bench.expect_hits("default/internet-out")
+    assert bench.kpf("stop-all", "on").returncode == 0
+    assert bench.run(good, "bypass", SERVER).errno == "EPERM"
+
+
+def test_other_options_are_left_alone(bench: Bench) -> None:
+    """An option of more than a page gets the kernel's own answer, not the firewall's."""
+    path = bench.program("any")
+    before = bench.run(path, "big-option", SERVER).errno
+    bench.up(policy=DENY_ALL)
+    assert bench.run(path, "big-option", SERVER).errno == before == "EINVAL"

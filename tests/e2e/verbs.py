@@ -129,3 +129,17 @@ def frame(options: argparse.Namespace) -> Any:
     with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)) as sender:
         sender.sendto(header + payload, ("v0", 0x0800, 0, 0, b"\xff" * 6))
     return {}
+
+
+def bypass(options: argparse.Namespace) -> Any:
+    """Ask for a packet socket that skips the queueing discipline; 263, 20 are SOL_PACKET, PACKET_QDISC_BYPASS."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as sender:
+        sender.setsockopt(263, 20, 1)
+    return {}
+
+
+def big_option(options: argparse.Namespace) -> Any:
+    """Set an option of more than a page: 0 is an IPv4 option list, too long for any, so EINVAL is the kernel's own."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, bytes(8192))
+    return {}
