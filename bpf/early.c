@@ -100,12 +100,20 @@ static __always_inline u32 kpf_first_possible(const struct kpf_case *this, u32 n
     return KPF_NO_POSITION;
 }
 
+/* Whether the rule at a position permits; one that is missing is for the packet hooks, too. */
+static __always_inline u32 kpf_may_permit(u32 slot, u32 position)
+{
+    void *rules_of = rules.lookup((int *)&slot);
+    struct kpf_rule *found = rules_of ? bpf_map_lookup_elem(rules_of, &position) : NULL;
+
+    return found ? found->action : KPF_PERMIT;
+}
+
 /* 1: denied, whatever is still unknown; `rule` is the first that may have decided. 0: for the packet hooks. */
 static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 active_word, struct kpf_rule *rule)
 {
     struct kpf_case this = {};
     struct kpf_early early = {};
-    struct kpf_rule other = {};
     u32 position;
 
     if (kpf_open_case(&this, flow, active_word))
@@ -121,7 +129,7 @@ static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 a
     if (!early.certain) { /* nothing in the vectors surely matches: what stands behind them must deny, too */
         if (kpf_read_rule(this.numbers.slot, position, rule) || rule->action == KPF_PERMIT)
             return 0;
-        if (kpf_read_rule(this.numbers.slot, this.numbers.cells[1], &other) || (other.action & ~(u32)this.numbers.modified))
+        if (kpf_may_permit(this.numbers.slot, this.numbers.cells[1]) & ~(u32)this.numbers.modified)
             return 0;
     }
     if (early.chunks)

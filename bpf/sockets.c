@@ -40,7 +40,7 @@ int kpf_post_bind6(struct bpf_sock *sk)
 static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_sock_addr *ctx, int ipv4)
 {
     const volatile struct bpf_sock *sk = ctx->sk; /* volatile: else LLVM 19 merges loads by adding to the pointer */
-    u32 bound, source, ipv6[4];
+    u32 bound, source;
     u16 port;
 
     flow->direction = KPF_OUT;
@@ -66,11 +66,7 @@ static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_soc
         return;
     bound = sk->bound_dev_if;
     port = sk->src_port;
-    source = sk->src_ip4;
-    ipv6[0] = sk->src_ip6[0];
-    ipv6[1] = sk->src_ip6[1];
-    ipv6[2] = sk->src_ip6[2];
-    ipv6[3] = sk->src_ip6[3];
+    source = sk->src_ip4; /* here, not below: LLVM would make one load of both branches' */
     if (bound) {
         flow->ifindex = bound;
         flow->known |= KPF_KNOWS_ADAPTER;
@@ -79,10 +75,14 @@ static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_soc
         flow->local_port = port;
         flow->known |= KPF_KNOWS_LOCAL_PORT;
     }
-    if (kpf_is_ipv4(flow->remote))
+    if (kpf_is_ipv4(flow->remote)) {
         kpf_map_ipv4(flow->local, source);
-    else
-        __builtin_memcpy(flow->local, ipv6, 16);
+    } else {
+        flow->local[0] = sk->src_ip6[0];
+        flow->local[1] = sk->src_ip6[1];
+        flow->local[2] = sk->src_ip6[2];
+        flow->local[3] = sk->src_ip6[3];
+    }
     if (!kpf_is_unspecified(flow->local))
         flow->known |= KPF_KNOWS_LOCAL_ADDRESS;
     else

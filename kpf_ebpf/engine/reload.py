@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from kpf_ebpf.engine import records
+from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import enforce, switch
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
@@ -45,7 +46,11 @@ def reload_policy(instance: Instance) -> Enforced:
                 "this is not the network namespace that `kpf-ebpf up` ran in, whose adapters and addresses the policy "
                 "speaks of; run it there; nothing was changed"
             )
-        return enforce(instance, Path(before.policy_file), lambda fd: load.identify(instance.pins, fd), before, home)
+        made = enforce(instance, Path(before.policy_file), lambda fd: load.identify(instance.pins, fd), before, home)
+        place = records.read(instance, Attachment)
+        if place is not None:
+            cut(instance.pins, made.image(), place)
+        return made
 
 
 def accept_program(instance: Instance, path: str) -> ResolvedApplication:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kpf_ebpf.engine import canary, down, process, records
+from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import enforce
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import RUN, Instance, bpffs_mount, make_folder
@@ -103,7 +104,10 @@ def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforc
     records.write(instance, place)
     if old_place is not None and old_place.folder != place.folder:
         _leave(instance, old_place)
-    return Up(enforced, place, sung, _new_engine(instance, programs, tell))
+    engine = _new_engine(instance, programs, tell)
+    tell("ending connections that the policy denies")
+    cut(instance.pins, enforced.image(), place)  # with the Engine there, so that the log has them
+    return Up(enforced, place, sung, engine)
 
 
 def _filter_adapters(instance: Instance, place: Attachment) -> None:

@@ -7,72 +7,18 @@ no /proc (connections nobody accepted yet, orphans, descriptors in flight) stays
 from __future__ import annotations
 
 import ctypes
-import os
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
+from kpf_ebpf.kernel.sockets import places, take
 
 ROUNDS = 5
 """Walks over all descriptors at most."""
-_PIDFD_GETFD = 438
 _SO_NETNS_COOKIE = 71
-_INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a socket was found: process, its descriptor, and the socket's inode."""
-
-    pid: int
-    descriptor: int
-    inode: int
-
-
-def _places() -> Iterator[_Place]:
-    """Every socket, by the oldest process that has it first: under socket activation that is the activator."""
-    for pid in sorted(int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()):
-        try:
-            with os.scandir(f"/proc/{pid}/fd") as entries:
-                names = [entry.name for entry in entries]
-        except OSError:
-            continue
-        for name in names:
-            try:
-                target = os.readlink(f"/proc/{pid}/fd/{name}")  # noqa: PTH115  (many, and mostly not ours)
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                yield _Place(pid, int(name), int(target[8:-1]))
-
-
-def _take(place: _Place) -> socket.socket | None:
-    """A descriptor of our own for somebody's socket; None: it is gone, or not of the internet families."""
-    try:
-        process = os.pidfd_open(place.pid)
-    except OSError:
-        return None
-    try:
-        descriptor = _libc.syscall(_PIDFD_GETFD, process, place.descriptor, 0)
-    finally:
-        os.close(process)
-    if descriptor < 0:
-        return None
-    try:
-        taken = socket.socket(fileno=descriptor)
-    except OSError:
-        os.close(descriptor)
-        return None
-    if taken.family in _INTERNET and os.fstat(descriptor).st_ino == place.inode:
-        return taken
-    taken.close()
-    return None
 
 
 def _cookie(taken: socket.socket, pid: int, home: int) -> int:
@@ -144,11 +90,11 @@ def adopt(pins: Path, home: int) -> int:
     adopted, seen, listeners = 0, set[int](), set[tuple[int, int]]()
     with opened(pins / "identity") as identity, opened(pins / "processes") as processes:
         for _ in range(ROUNDS):
-            fresh = [place for place in _places() if place.inode not in seen]
+            fresh = [place for place in places() if place.inode not in seen]
             if not fresh:
                 break
             for place in fresh:
-                taken = _take(place)
+                taken = take(place)
                 if taken is not None:
                     with taken:
                         if _listens(taken):
@@ -157,7 +103,7 @@ def adopt(pins: Path, home: int) -> int:
                 if place.inode in seen:
                     continue
                 seen.add(place.inode)
-                taken = _take(place)
+                taken = take(place)
                 if taken is not None:
                     with taken:
                         cookie = _cookie(taken, place.pid, home)

@@ -49,14 +49,35 @@ def _captured() -> Iterator[list[str]]:
     text: list[str] = []
     with tempfile.TemporaryFile() as sink:
         saved = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield text
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            sink.seek(0)
-            text += sink.read().decode("utf-8", "replace").splitlines()
+        with _witnessed(sink.fileno(), saved):
+            os.dup2(sink.fileno(), 2)
+            try:
+                yield text
+            finally:
+                os.dup2(saved, 2)
+                os.close(saved)
+                sink.seek(0)
+                text += sink.read().decode("utf-8", "replace").splitlines()
+
+
+@contextmanager
+def _witnessed(sink: int, stderr: int) -> Iterator[None]:
+    """LLVM ends the whole process where it cannot go on: then a witness tells what it wrote."""
+    alive_read, alive_write = os.pipe()
+    witness = os.fork()
+    if witness == 0:
+        os.close(alive_write)
+        if not os.read(alive_read, 1):
+            lines = os.pread(sink, 1 << 20, 0).decode("utf-8", "replace").splitlines()
+            os.write(stderr, f"kpf-ebpf: the compiler gave up: {_telling(lines)}; run `kpf-ebpf doctor`\n".encode())
+        os._exit(0)
+    os.close(alive_read)
+    try:
+        yield
+    finally:
+        os.write(alive_write, b"x")
+        os.close(alive_write)
+        os.waitpid(witness, 0)
 
 
 _TELLING = re.compile(r"^R\d+ |prohibited|\berror: |too large|stack limit")

@@ -239,6 +239,14 @@ def session(options: argparse.Namespace, kind: int) -> None:
             tell(True, {"event": "closed"})
 
 
+def tcp_waiting(options: argparse.Namespace) -> None:
+    """Connect, and wait for the end of the connection, however long it takes."""
+    with closing(new_socket(options, socket.SOCK_STREAM)) as connection:
+        if attempt(lambda: connection.connect((options.address, options.port))):
+            connection.settimeout(None)
+            tell(not connection.recv(1), {"event": "eof"})
+
+
 def udp_session(options: argparse.Namespace) -> None:
     """Keep one unconnected UDP socket and obey: ``echo TEXT`` to the peer and wait, ``receive`` (wait only)."""
     sender = new_socket(options, socket.SOCK_DGRAM)
@@ -289,6 +297,7 @@ LASTING: dict[str, Callable[[argparse.Namespace], None]] = {
     "tcp-session": lambda options: session(options, socket.SOCK_STREAM),
     "udp-connected-session": lambda options: session(options, socket.SOCK_DGRAM),
     "udp-session": udp_session,
+    "tcp-waiting": tcp_waiting,
 }
 
 

@@ -193,3 +193,23 @@ def test_a_connected_datagram_socket_from_before_up_is_its_owners(bench: Bench) 
     bench.up(policy=only_out(bench))
     assert good.say("echo one").data == {"echo": "one"}
     assert bad.say("echo one").errno == "EPERM"
+
+
+@REMOTES
+def test_denied_live_connections_end_and_permitted_ones_do_not(bench: Bench, remote: str) -> None:
+    """A fresh up, and a reload: a denied connection ends at once at this end; a permitted one never notices."""
+    bench.peer("tcp-echo", remote, 7000)
+    good = bench.start(bench.program("good"), "tcp-session", remote, 7000)
+    bad = bench.start(bench.program("bad"), "tcp-waiting", remote, 7000)
+    other = bench.start(bench.program("bad"), "tcp-waiting", remote, 7000, cgroup=False)
+    assert good.line().ok and bad.line().ok and other.line().ok
+    bench.up(policy=only_out(bench))
+    bad.event("eof")
+    assert good.say("echo one").data == {"echo": "one"}
+    waiting = bench.start(bench.program("good"), "tcp-waiting", remote, 7000)
+    assert waiting.line().ok
+    bench.reload(only_out(bench, "# the same"))
+    assert waiting.quiet(0.5)
+    bench.reload(DENY_ALL)
+    waiting.event("eof")
+    assert other.quiet(0.2), "it runs outside the cgroup"
