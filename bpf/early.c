@@ -4,6 +4,16 @@
  * denies; all else is left to the packet hooks, which know.
  */
 
+/*
+ * The stack has room for this file's functions by a few bytes only, and compilers differ: LLVM 14 needs the loops over
+ * a chunk's words unrolled, LLVM 19 needs them not to be.
+ */
+#if __clang_major__ < 15
+#define KPF_WORDS_PRAGMA _Pragma("unroll")
+#else
+#define KPF_WORDS_PRAGMA _Pragma("nounroll")
+#endif
+
 /* The vector `index` in chunk `number`. */
 static __always_inline struct kpf_chunk *kpf_find_chunk(const struct kpf_case *this, u32 index, u32 number)
 {
@@ -51,7 +61,7 @@ static __always_inline void kpf_look_early(const struct kpf_case *this, struct k
             break;
         seen = 0;
         some = 0;
-#pragma unroll
+KPF_WORDS_PRAGMA
         for (word = 0; word < KPF_CHUNK_WORDS; word++) {
             /* behind the guard, its "modified" rule decides */
             possible.words[word] &= ~(this->numbers.modified & (word ? ~0ULL : behind_guard | -kpf_some(number)));
@@ -68,45 +78,19 @@ static __always_inline void kpf_look_early(const struct kpf_case *this, struct k
     }
 }
 
-/* The rules of one word that may match. Word by word: a whole chunk more is more than the stack has. */
-static __always_inline u64 kpf_match_word(const struct kpf_case *this, u32 number, u32 word)
-{
-    u64 possible = ~0ULL;
-    struct kpf_chunk *vector;
-    u32 field;
-
-#pragma nounroll
-    for (field = 0; field < KPF_FIELDS; field++) {
-        vector = kpf_find_chunk(this, this->numbers.classes.index[field], number);
-        if (!vector)
-            return 0;
-        possible &= vector->words[word];
-    }
-    return possible;
-}
-
 /* The first rule that may match, by which the denial is credited. */
 static __always_inline u32 kpf_first_possible(const struct kpf_case *this, u32 number)
 {
-    u64 possible;
+    struct kpf_chunk possible;
     u32 word;
 
-#pragma unroll
-    for (word = 0; word < KPF_CHUNK_WORDS; word++) {
-        possible = kpf_match_word(this, number, word);
-        if (possible)
-            return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(possible);
-    }
+    __builtin_memset(&possible, 0xff, sizeof(possible));
+    kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &possible);
+KPF_WORDS_PRAGMA
+    for (word = 0; word < KPF_CHUNK_WORDS; word++)
+        if (possible.words[word])
+            return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(possible.words[word]);
     return KPF_NO_POSITION;
-}
-
-/* Whether the rule at a position permits; one that is missing is for the packet hooks, too. */
-static __always_inline u32 kpf_may_permit(u32 slot, u32 position)
-{
-    void *rules_of = rules.lookup((int *)&slot);
-    struct kpf_rule *found = rules_of ? bpf_map_lookup_elem(rules_of, &position) : NULL;
-
-    return found ? found->action : KPF_PERMIT;
 }
 
 /* 1: denied, whatever is still unknown; `rule` is the first that may have decided. 0: for the packet hooks. */
@@ -114,6 +98,7 @@ static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 a
 {
     struct kpf_case this = {};
     struct kpf_early early = {};
+    struct kpf_rule other = {};
     u32 position;
 
     if (kpf_open_case(&this, flow, active_word))
@@ -129,7 +114,7 @@ static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 a
     if (!early.certain) { /* nothing in the vectors surely matches: what stands behind them must deny, too */
         if (kpf_read_rule(this.numbers.slot, position, rule) || rule->action == KPF_PERMIT)
             return 0;
-        if (kpf_may_permit(this.numbers.slot, this.numbers.cells[1]) & ~(u32)this.numbers.modified)
+        if (kpf_read_rule(this.numbers.slot, this.numbers.cells[1], &other) || (other.action & ~(u32)this.numbers.modified))
             return 0;
     }
     if (early.chunks)

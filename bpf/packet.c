@@ -16,6 +16,7 @@
 struct kpf_packet {
     u32 transport;   /* offset of the transport header; 0: not there (a later fragment, too many extensions) */
     u16 icmp_id;
+    u16 sequence;    /* of TCP: the lower half of the number */
     u8 tcp_flags;
     u8 icmp_type;    /* as on the wire */
 };
@@ -143,8 +144,10 @@ static __always_inline void kpf_read_transport(struct __sk_buff *skb, struct kpf
         flow->local_port = out ? source : destination;
         flow->remote_port = out ? destination : source;
         flow->known |= KPF_HAS_PORTS;
-        if (flow->protocol == KPF_TCP && !kpf_load(skb, packet->transport + 12, bytes, 2))
-            packet->tcp_flags = bytes[1];
+        if (flow->protocol == KPF_TCP && !kpf_load(skb, packet->transport + 4, bytes, 10)) {
+            packet->sequence = bytes[2] << 8 | bytes[3];
+            packet->tcp_flags = bytes[9];
+        }
     } else if (kpf_is_icmp(flow->protocol)) {
         if (kpf_load(skb, packet->transport, bytes, 8))
             return;

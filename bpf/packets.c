@@ -115,7 +115,7 @@ struct kpf_memory {
     u8 answered;
     u8 started;              /* a flow entry is there */
     u8 counted;              /* the flow was counted where it began */
-    u16 echo_id;
+    u16 echo_id;             /* or, at a listener, what tells one connection's SYN from another's */
 };
 
 /* An ICMP error about this socket's own echo request belongs to that flow: the flow's key, or 0. */
@@ -300,10 +300,10 @@ static __always_inline int kpf_is_kernel_answer(struct kpf_flow *flow, const str
 
 /* A segment: who initiated is known to the socket; a listener's flows all came in. */
 static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bpf_sock *sk, struct kpf_identity *who,
-                                              u8 tcp_flags, struct kpf_memory *memory, int out)
+                                              const struct kpf_packet *packet, struct kpf_memory *memory, int out)
 {
     struct kpf_flow *flow = &event->flow;
-    int opens = (tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN;
+    int opens = (packet->tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN;
     struct kpf_cache *cached;
     u64 judged = 0;
 
@@ -313,6 +313,7 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
         flow->direction = KPF_IN;
         memory->way = KPF_WAY_LISTENER;
         memory->counted = out || !opens;
+        memory->echo_id = packet->sequence; /* a repeated SYN has the same, another connection from there has not */
         return 0;
     }
     if (who && out && opens)
@@ -367,7 +368,7 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
     }
     own = sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS;
     if (own && flow->protocol == KPF_TCP) {
-        known = kpf_recall_segment(event, sk, who, packet.tcp_flags, memory, out);
+        known = kpf_recall_segment(event, sk, who, &packet, memory, out);
     } else {
         own = own && kpf_is_connected_to(sk, flow);
         if (own && who && who->initiator == KPF_INITIATOR_OUT)
