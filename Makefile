@@ -29,7 +29,7 @@ demo: install demo-packages ## curl permitted, ncat denied, in namespaces of its
 
 vm-test: vm-packages ## boots stock Debian kernels and tests in them: KERNELS="6.1 7.3" TESTS=tests/kernel RESULTS=folder
 	$(SYSTEM_PYTHON) tests/vm/run.py --kernels "$(KERNELS)" $(if $(TESTS),--tests $(TESTS)) \
-	    $(if $(RESULTS),--results $(RESULTS))
+	    $(if $(RESULTS),--results $(RESULTS)) $(if $(KERNELS)$(TESTS),,--record docs/kernels.md)
 
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
 	$(PYTHON) -P -m pytest --numprocesses 3

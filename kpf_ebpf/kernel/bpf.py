@@ -154,6 +154,13 @@ def maps_of(program: int) -> tuple[int, ...]:
     return struct.unpack_from(f"={min(count, 64)}I", ids.raw)
 
 
+def verified(program: int) -> int:
+    """How many instructions the verifier walked (``bpf_prog_info.verified_insns`` at 216, since 5.16); else 0."""
+    info = ctypes.create_string_buffer(256)
+    call(INFO_BY_FD, struct.pack("=IIQ", program, 256, _pointer(info)))
+    return int(struct.unpack_from("=I", info.raw, 216)[0])
+
+
 def map_shape(fd: int) -> tuple[int, int, int, int, int]:
     """(type, key size, value size, entries, flags) of a map (``struct bpf_map_info``)."""
     info = ctypes.create_string_buffer(256)

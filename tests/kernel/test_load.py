@@ -5,8 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
-from kpf_ebpf.kernel import load
+from kpf_ebpf.kernel import bpf, load
+from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM
+from tests.kernel.conftest import Kernel
+
+VERIFIER_LIMIT = 1_000_000
+"""Instructions the kernel walks at most."""
 
 DYING = """
 import os
@@ -36,3 +42,17 @@ def test_the_telling_line_is_found() -> None:
     ]
     assert load._telling(lines).startswith("R1 pointer arithmetic on sock prohibited")
     assert load._telling([]).startswith("no message")
+
+
+def test_every_program_loads_with_room_to_spare(
+    kernel: Kernel, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    """All hooks are there; no program takes a quarter of what the verifier allows. The figures go to the report."""
+    loaded = kernel.programs.descriptors
+    assert {hook.program for hook in HOOKS} <= set(loaded)
+    record_testsuite_property("bcc", load.bcc_version())
+    record_testsuite_property("scripts", "by file" if SCRIPT_PROGRAM in loaded else "by path")
+    for name, descriptor in loaded.items():
+        walked = bpf.verified(descriptor)
+        assert walked < VERIFIER_LIMIT / 4
+        record_testsuite_property(f"verified {name}", walked)

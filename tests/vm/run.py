@@ -13,13 +13,14 @@ import os
 import shlex
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from archive import BuildError
 from image import prepare
 from kernels import KERNELS, Kernel, chosen
 from machine import NO_EXIT_LINE, Outcome, run
+from record import Report, page, table
 
 CACHE = Path("/var/cache/kpf-ebpf-vm")
 FROM_CHECKOUT = "tests/kernel"
@@ -27,20 +28,6 @@ FROM_CHECKOUT = "tests/kernel"
 LIMIT = 900
 TAIL = 25
 GUEST_JUNIT = "/run/results/junit.xml"
-
-
-@dataclass(slots=True)
-class Report:
-    """What the table says about a kernel."""
-
-    kernel: str
-    release: str = "-"
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    seconds: float = 0
-    verdict: str = "passed"
-    details: list[str] = field(default_factory=list)
 
 
 def job(tests: list[str], further: list[str], kernel: Kernel) -> str:
@@ -55,7 +42,9 @@ def job(tests: list[str], further: list[str], kernel: Kernel) -> str:
 
 def read_junit(data: bytes, report: Report) -> None:
     """Counts a JUnit file's tests into the report, with a line for each that failed."""
-    for case in ElementTree.fromstring(data).iter("testcase"):
+    tree = ElementTree.fromstring(data)
+    report.properties = {one.get("name", ""): one.get("value", "") for one in tree.iter("property")}
+    for case in tree.iter("testcase"):
         bad = next((part for part in case if part.tag in ("failure", "error")), None)
         if bad is not None:
             report.failed += 1
@@ -113,16 +102,6 @@ def test_kernel(kernel: Kernel, options: argparse.Namespace) -> Report:
     return report
 
 
-def table(reports: list[Report]) -> str:
-    """The reports in columns, a kernel a line."""
-    rows = [("kernel", "release", "passed", "failed", "skipped", "seconds", "result")]
-    for report in reports:
-        counts = (str(report.passed), str(report.failed), str(report.skipped), f"{report.seconds:.0f}")
-        rows.append((report.kernel, report.release, *counts, report.verdict))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -132,6 +111,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     default = Path(os.environ.get("KPF_VM_CACHE") or CACHE)
     parser.add_argument("--cache", type=Path, default=default, help="folder for images (KPF_VM_CACHE; %(default)s)")
     parser.add_argument("--results", type=Path, help="folder for JUnit files and output (default: in the cache)")
+    parser.add_argument("--record", type=Path, help="page to write what was found to (docs/kernels.md)")
     parser.add_argument("--timeout", type=int, default=LIMIT, help="seconds per kernel (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="look for newer kernels now; else once a day")
     parser.add_argument("further", nargs="*", help="further arguments for pytest, after --")
@@ -151,6 +131,8 @@ def main(arguments: list[str]) -> int:
     options.results.mkdir(parents=True, exist_ok=True)
     reports = [test_kernel(kernel, options) for kernel in options.kernels]
     print(f"\n{table(reports)}\nJUnit files and output: {options.results}", flush=True)
+    if options.record:
+        options.record.write_text(page(reports, datetime.now(UTC).date().isoformat()))
     return 0 if all(report.verdict == "passed" for report in reports) else 1
 
 
