@@ -137,7 +137,7 @@ int kpf_adapter_egress(struct __sk_buff *skb)
         return KPF_GO_ON; /* KPF_DEFAULT_NO_IP */
     event.flow.netns_cookie = here->netns_cookie;
     if (frame) {
-        kpf_identify_caller(&event.flow.application, &event.flow.component, &event.pid, &event.flow.uid);
+        kpf_identify_current(&event.flow.application, &event.flow.component, &event.pid, &event.flow.uid);
         event.flow.cgroup = bpf_skb_cgroup_id(skb);
     } else {
         event.flow.application.generation = 1;

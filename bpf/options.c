@@ -19,7 +19,7 @@ static __always_inline int kpf_may_bypass(void)
 
     if (!active_word)
         return 1; /* KPF_DEFAULT_NO_IMAGE */
-    kpf_identify_caller(&flow.application, &flow.component, &pid, &flow.uid);
+    kpf_identify_current(&flow.application, &flow.component, &pid, &flow.uid);
     this.numbers.slot = KPF_ACTIVE_SLOT(active_word);
     images_of = images.lookup((int *)&this.numbers.slot);
     if (images_of)

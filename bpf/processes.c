@@ -176,10 +176,9 @@ int kpf_exit(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-/* Fills in the calling process: its file and component, as remembered (zero: unknown), pid and real uid. */
-static __always_inline void kpf_identify_caller(struct kpf_file *file, u8 *component, u32 *pid, u32 *uid)
+/* A process' file (or script) and component, as remembered; zero: unknown. */
+static __always_inline void kpf_identify_process(u32 tgid, struct kpf_file *file, u8 *component)
 {
-    u32 tgid = bpf_get_current_pid_tgid() >> 32;
     struct kpf_process *process = processes.lookup(&tgid);
 
     if (process) {
@@ -189,8 +188,24 @@ static __always_inline void kpf_identify_caller(struct kpf_file *file, u8 *compo
         __builtin_memset(file, 0, sizeof(*file));
         *component = KPF_COMPONENT_NONE;
     }
-    *pid = tgid;
+}
+
+/* Fills in the calling process: who it is, its pid, and its real uid. */
+static __always_inline void kpf_identify_caller(struct kpf_file *file, u8 *component, u32 *pid, u32 *uid)
+{
+    *pid = bpf_get_current_pid_tgid() >> 32;
     *uid = (u32)bpf_get_current_uid_gid();
+    kpf_identify_process(*pid, file, component);
+}
+
+/* The same for kinds of programs that may not ask for the pid (tc before 6.14 or so, setsockopt on 5.10). */
+static __always_inline void kpf_identify_current(struct kpf_file *file, u8 *component, u32 *pid, u32 *uid)
+{
+    u64 task = bpf_get_current_task();
+
+    *pid = kpf_read_u32(task, KPF_BTF_TASK_STRUCT_TGID);
+    *uid = kpf_read_u32(kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_CRED), KPF_BTF_CRED_UID);
+    kpf_identify_process(*pid, file, component);
 }
 
 /* Makes the calling process the owner of a socket. */

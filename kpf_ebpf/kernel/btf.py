@@ -117,6 +117,8 @@ _MEMBERS = {
     "LINUX_BINPRM_BUF": ("linux_binprm", "buf"),
     "TASK_STRUCT_NSPROXY": ("task_struct", "nsproxy"),
     "TASK_STRUCT_FS": ("task_struct", "fs"),
+    "TASK_STRUCT_CRED": ("task_struct", "cred"),
+    "CRED_UID": ("cred", "uid"),
     "NSPROXY_MNT_NS": ("nsproxy", "mnt_ns"),
     "CGROUP_KN": ("cgroup", "kn"),
     "CGROUP_ROOT": ("cgroup", "root"),

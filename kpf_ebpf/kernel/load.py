@@ -80,7 +80,7 @@ def _witnessed(sink: int, stderr: int) -> Iterator[None]:
         os.waitpid(witness, 0)
 
 
-_TELLING = re.compile(r"^R\d+ |prohibited|\berror: |too large|stack limit")
+_TELLING = re.compile(r"^R\d+ |prohibited|\berror: |too large|stack limit|unknown func|not allowed|cannot use helper")
 
 
 def _telling(lines: list[str]) -> str:
