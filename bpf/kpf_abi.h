@@ -115,9 +115,11 @@ struct kpf_file {
 };
 /*
  * A process, by tgid in the initial pid namespace: the file it executes, the script that this file interprets, and a
- * component `up` registered. A script that is not known by its file has inode n, device 0, generation 2: nobody's
- * rule, but not its interpreter's either.
+ * component `up` registered. A script that is not known by its file has inode n, device 0 and one of these generations:
+ * nobody's rule, but not its interpreter's either.
  */
+#define KPF_SCRIPT_AT_HOME 2   /* its path is what the policy would mean by it */
+#define KPF_SCRIPT_ELSEWHERE 3 /* its path means something in another mount namespace or root only */
 struct kpf_process {
     struct kpf_file file;
     struct kpf_file script;  /* zero: not a script */

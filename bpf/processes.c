@@ -53,16 +53,20 @@ static __always_inline void kpf_remember_process(u32 tgid, struct kpf_process *p
         kpf_count_default(KPF_DEFAULT_PROCESS_LOST);
 }
 
-/* Whether the calling process sees the files that the policy means: the home mount namespace, and its root. */
+/*
+ * Whether the calling process sees the files that the policy means: the home mount namespace, and its root. Not in a
+ * user namespace of its own, whose threads could change the root while the file is opened.
+ */
 static __always_inline int kpf_is_at_home(void)
 {
     u64 task = bpf_get_current_task();
+    u64 owner = kpf_read_pointer(kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_CRED), KPF_BTF_CRED_USER_NS);
     u64 namespaces = kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_NSPROXY);
     u64 root = kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_FS);
     u32 zero = 0;
     struct kpf_home *here = home.lookup(&zero);
 
-    if (!here || !here->mount_namespace || !root)
+    if (!here || !here->mount_namespace || !root || !owner || kpf_read_u32(owner, KPF_BTF_USER_NAMESPACE_LEVEL))
         return 0;
     return here->mount_namespace == kpf_read_pointer(namespaces, KPF_BTF_NSPROXY_MNT_NS) &&
            here->mount == kpf_read_pointer(root, KPF_BTF_FS_STRUCT_ROOT + KPF_BTF_PATH_MNT) &&
@@ -89,14 +93,15 @@ static __always_inline void kpf_identify_script(struct kpf_file *script, const s
 {
     u64 thread = bpf_get_current_pid_tgid();
     struct kpf_file *known = pending.lookup(&thread);
+    int home = path && path->text[0] == '/' && kpf_is_at_home();
 
-    if (!known && path && path->text[0] == '/' && kpf_is_at_home())
+    if (!known && home)
         known = scripts.lookup((struct kpf_path *)path);
     if (known)
         *script = *known;
     if (!script->inode) {
         script->inode = bpf_ktime_get_ns();
-        script->generation = 2;
+        script->generation = home ? KPF_SCRIPT_AT_HOME : KPF_SCRIPT_ELSEWHERE;
     }
     pending.delete(&thread);
 }

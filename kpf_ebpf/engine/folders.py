@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ DEFAULT = "kpf-ebpf"
 RUN, STATE, LOG = Path("/run/kpf-ebpf"), Path("/var/lib/kpf-ebpf"), Path("/var/log/kpf-ebpf")
 BPFFS = Path("/sys/fs/bpf")
 FOLDER_MODE = 0o700
+COMMAND, ENGINE = "command", "engine"
+"""Who may hold an instance's lock."""
+PATIENCE, PAUSE = 10.0, 0.05
+"""Seconds a command waits for the Engine, and between looks."""
 
 
 def bpffs_mount() -> Path | None:
@@ -58,27 +63,46 @@ class Instance:
         return (bpffs_mount() or BPFFS) / "kpf-ebpf" / self.name
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the instance's lock: one command at a time changes it. Raises EngineError if another one does."""
+    def locked(self, holder: str = COMMAND) -> Iterator[None]:
+        """Holds the instance's lock: one at a time changes it. Raises EngineError if another command does.
+
+        The Engine holds it for a moment only, when a program moved: a command waits for that.
+        """
         make_folder(RUN)
-        path = RUN / f".{self.name}.lock"
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(descriptor)
+        path, until = RUN / f".{self.name}.lock", time.monotonic() + PATIENCE
+        while (descriptor := _try_lock(path)) is None:
+            if _holder(path) != ENGINE or time.monotonic() > until:
                 raise EngineError(
                     f"another kpf-ebpf command is changing the instance {self.name}; wait for it, then try again"
-                ) from None
-            if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
-                break
-            os.close(descriptor)  # its last holder removed it meanwhile
+                )
+            time.sleep(PAUSE)
         try:
+            os.write(descriptor, holder.encode())
             yield
         finally:
             path.unlink(missing_ok=True)
             os.close(descriptor)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The descriptor of the lock file, if it is ours now."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.stat().st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass  # somebody has it, or removed it meanwhile
+    os.close(descriptor)
+    return None
+
+
+def _holder(path: Path) -> str:
+    """Who has the lock; while that is not yet, or no more, written down, the Engine's patience is given."""
+    try:
+        return path.read_text() or ENGINE
+    except FileNotFoundError:
+        return ENGINE
 
 
 def make_folder(path: Path) -> None:

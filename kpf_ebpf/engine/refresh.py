@@ -8,7 +8,7 @@ from dataclasses import replace
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.enforce import enforce
 from kpf_ebpf.engine.errors import EngineError
-from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.folders import ENGINE, Instance
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced, Snapshot
 from kpf_ebpf.facts.gather import application_words
@@ -53,7 +53,7 @@ class Refresher:
         """False: another command is changing this instance."""
         instance = self._instance
         try:
-            with instance.locked():
+            with instance.locked(ENGINE):
                 before, snapshot = records.read(instance, Enforced), records.read(instance, Snapshot)
                 if before is None or snapshot is None:
                     return True

@@ -89,7 +89,7 @@ def _is_kernel(file: FileKey) -> bool:
 
 def _is_unknown_script(file: FileKey) -> bool:
     """A script known by neither file nor path: its inode is only a number for the log."""
-    return (file.device, file.generation) == (0, 2)
+    return file.device == 0 and file.generation in (abi.SCRIPT_AT_HOME, abi.SCRIPT_ELSEWHERE)
 
 
 def _application(event: RawEvent, path_of: Callable[[FileKey, int], str | None]) -> str:

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kpf_ebpf.facts.model import FileKey
+from kpf_ebpf.kernel import abi
 
+UNVERIFIED = " (not verified)"
+"""Behind a path that is not, or not here, that of the file: in another mount namespace, or removed since."""
 CACHED = 4096
 """Paths remembered at most."""
 
@@ -16,7 +19,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 class PathFinder:
-    """Finds paths for the log: the kernel's text, /proc/PID/exe, or else the kernel's text unchecked.
+    """Finds paths for the log: the kernel's text, /proc/PID/exe, or else a text that says it is not verified.
 
     ``lookup`` reads the kernel's map ``paths``. Only checked answers are remembered: an unchecked one may be another
     mount namespace's path, or a file that was moved.
@@ -34,11 +37,25 @@ class PathFinder:
             self._cache.move_to_end(key)
             return self._cache[key]
         text = self._lookup(key)
-        kernels = text if text and text.startswith("/") else None
-        if kernels is not None and is_file(key, Path(kernels)):
-            return self._remember(key, kernels)
-        executed = self._executed(key, pid)
-        return kernels if executed is None else self._remember(key, executed)
+        told = text if text and text.startswith("/") else None
+        found = None if told is None else self._own_path(key, told)
+        if found is None:
+            executed = self._executed(key, pid)
+            found = None if executed is None else self._own_path(key, executed)
+            told = told or executed
+        if found is not None:
+            return self._remember(key, found)
+        if told is not None and (key.device, key.generation) == (0, abi.SCRIPT_AT_HOME):
+            return told
+        return None if told is None else told + UNVERIFIED
+
+    def _own_path(self, key: FileKey, text: str) -> str | None:
+        """The path without links, if that file is there: a link of a user's own is no name for a program."""
+        try:
+            path = os.path.realpath(text)
+        except (OSError, ValueError):
+            return None
+        return path if is_file(key, Path(path)) else None
 
     def _executed(self, key: FileKey, pid: int) -> str | None:
         if pid <= 0:

