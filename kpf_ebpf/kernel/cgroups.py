@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
+from kpf_ebpf.kernel.pack import pack_path
 from kpf_ebpf.resolve.model import ResolvedCgroup
 
 _U64 = struct.Struct("=Q").pack
-
-
-def _key(path: str) -> bytes | None:
-    text = os.fsencode(path)
-    return text.ljust(abi.PATH_BYTES, b"\0") if len(text) < abi.PATH_BYTES else None
 
 
 def put(pins: Path, cgroups: Iterable[ResolvedCgroup]) -> None:
@@ -24,7 +19,7 @@ def put(pins: Path, cgroups: Iterable[ResolvedCgroup]) -> None:
     is marked by the hook."""
     with opened(pins / "cgroup_paths") as paths, opened(pins / "cgroup_marks") as marks:
         for one in cgroups:
-            key = _key(one.path)
+            key = pack_path(one.path)
             if key is not None:
                 bpf.update(paths, key, _U64(one.mark))
         for one in cgroups:
@@ -33,7 +28,7 @@ def put(pins: Path, cgroups: Iterable[ResolvedCgroup]) -> None:
 
 def keep(pins: Path, cgroups: Iterable[ResolvedCgroup]) -> None:
     """Lets all other paths mean nothing any more. Marks that no path has are in no image: they match nothing."""
-    wanted = {_key(one.path) for one in cgroups}
+    wanted = {pack_path(one.path) for one in cgroups}
     with opened(pins / "cgroup_paths") as paths:
         for key in bpf.keys(paths, abi.PATH_BYTES, abi.SCRIPTS):
             if key not in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 
@@ -32,6 +33,12 @@ def pack_rule(rule: ResolvedRule, counter: int) -> bytes:
 def pack_file(key: FileKey) -> bytes:
     """struct kpf_file."""
     return struct.pack("=QIIqIxxxx", key.inode, key.device, key.generation, key.ctime_seconds, key.ctime_nanoseconds)
+
+
+def pack_path(path: str) -> bytes | None:
+    """struct kpf_path, as a key; None for a path that is too long for one."""
+    text = os.fsencode(path)
+    return text.ljust(abi.PATH_BYTES, b"\0") if len(text) < abi.PATH_BYTES else None
 
 
 def _application(entry: ApplicationEntry) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
-from kpf_ebpf.kernel.pack import pack_file
+from kpf_ebpf.kernel.pack import pack_file, pack_path
 
 _CLONE_NEWNS = 0x00020000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -50,23 +50,18 @@ def _enter_first() -> None:
     os.chroot(".")
 
 
-def _key(path: str) -> bytes | None:
-    text = os.fsencode(path)
-    return text.ljust(abi.PATH_BYTES, b"\0") if len(text) < abi.PATH_BYTES else None
-
-
 def put(pins: Path, scripts: Mapping[str, FileKey]) -> None:
     """Makes these paths mean these scripts, beside those that do already."""
     with opened(pins / "scripts") as fd:
         for path, key in scripts.items():
-            packed = _key(path)
+            packed = pack_path(path)
             if packed is not None:
                 bpf.update(fd, packed, pack_file(key))
 
 
 def keep(pins: Path, paths: set[str]) -> None:
     """Lets all other paths mean nothing any more."""
-    wanted = {key for path in paths if (key := _key(path))}
+    wanted = {key for path in paths if (key := pack_path(path))}
     with opened(pins / "scripts") as fd:
         for key in bpf.keys(fd, abi.PATH_BYTES, abi.SCRIPTS):
             if key not in wanted:
