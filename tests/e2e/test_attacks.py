@@ -191,7 +191,7 @@ def test_an_older_process_in_a_user_namespace_is_unknown(bench: Bench) -> None:
 
 @pytest.mark.parametrize("how", ["linked-wait"])
 def test_an_older_process_that_lies_about_its_file_gains_nothing(bench: Bench, how: str) -> None:
-    """Before up, /proc/PID/exe was made to show the good file, by the process or by a child sharing its memory."""
+    """Before up, a process in a user namespace of its own made /proc/PID/exe show the good file."""
     good = bench.program("good")
     bench.peer("tcp-echo", SERVER, 7000)
     child = attack(bench, how, good)
