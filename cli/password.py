@@ -9,10 +9,11 @@ from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, told
 
 from kpf_ebpf.engine import password as stored
+from kpf_ebpf.engine import records
+from kpf_ebpf.engine.control import resolve_again
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
-from kpf_ebpf.engine.reload import reload_policy
 
 
 @click.command()
@@ -32,8 +33,8 @@ def password(from_stdin: bool, clear: bool, instance: Instance) -> None:
     else:
         stored.store(instance, click.prompt("Password", hide_input=True, confirmation_prompt=True))
     show.line(f"the password is {'removed' if clear else 'set'}")
-    if (instance.pins / "active").exists():
+    if records.enforced(instance) is not None:
         try:
-            reload_policy(instance)
+            resolve_again(instance)
         except EngineError as problem:
             raise EngineError(f"{problem}; it takes effect at the next `kpf-ebpf reload`") from problem

@@ -6,9 +6,9 @@ import click
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, told
 
+from kpf_ebpf.engine.control import reload_policy
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
-from kpf_ebpf.engine.reload import reload_policy
 
 
 @click.command()
@@ -20,4 +20,4 @@ def reload(instance: Instance) -> None:
     enforced = reload_policy(instance)
     for warning in enforced.resolved.warnings:
         show.warn(warning)
-    show.line(f"enforcing {enforced.policy_file}, generation {enforced.generation}")
+    show.line(f"enforcing {enforced.snapshot.file}, generation {enforced.generation}")

@@ -55,7 +55,7 @@ def as_document(found: Status) -> dict[str, Any]:
         "instance": found.instance,
         "cgroup": found.attachment.path if found.attachment else None,
         "generation": found.active.generation,
-        "policy": {"file": enforced.policy_file, "sha256": enforced.policy_sha256} if enforced else None,
+        "policy": {"file": enforced.snapshot.file, "sha256": enforced.policy_sha256} if enforced else None,
         "hooks": [{"name": name, "attached": there} for name, there in found.hooks.items()],
         "rules": [rule_document(one) for one in found.rules],
         "applications": [
@@ -91,7 +91,7 @@ def _show(found: Status) -> None:
         return
     missing = [name for name, there in found.hooks.items() if not there]
     rows = (
-        ("policy", found.enforced.policy_file),
+        ("policy", found.enforced.snapshot.file),
         ("cgroup", found.attachment.path if found.attachment else "-"),
         ("generation", str(found.active.generation)),
         ("Engine", str(found.engine) if found.engine else "not running: enforced, but nothing is logged"),

@@ -6,9 +6,9 @@ import click
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, told
 
+from kpf_ebpf.engine.control import switch_stop_all
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
-from kpf_ebpf.engine.reload import switch_stop_all
 
 
 @click.command("stop-all")

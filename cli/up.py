@@ -16,6 +16,7 @@ from kpf_ebpf.engine.cgroup import find_cgroup
 from kpf_ebpf.engine.enforce import OBSERVE, Prepared, policy_path, prepare
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require
+from kpf_ebpf.engine.snapshot import read_files
 from kpf_ebpf.engine.up import bring_up
 from kpf_ebpf.resolve.model import ordered_rules
 
@@ -25,7 +26,7 @@ from kpf_ebpf.resolve.model import ordered_rules
 @click.option("--cgroup", metavar="PATH", help="A cgroup below the cgroup v2 mount (default: every process).")
 @click.option("--adapter", "adapters", multiple=True, metavar="IF", help="Judge there what no socket owns.")
 @click.option("--foreground", is_flag=True, help="Stay until the Engine ends.")
-@click.option("--yes", is_flag=True, help="Ask nothing.")
+@click.option("--yes", is_flag=True, help="For scripts. (Nothing is asked yet.)")
 @click.option("--dry-run", is_flag=True, help="Print what would be enforced, and stop.")
 @instance_option
 @told
@@ -41,7 +42,7 @@ def up(
     """Enforce a policy; returns when enforcement is live and proven. Again: replaces it without a gap."""
     path = policy_path(policy)
     if dry_run:
-        _print(path, prepare(path, None))
+        _print(path, prepare(read_files(path), None))
         return
     require()
     place = find_cgroup(cgroup, adapters)
@@ -81,5 +82,5 @@ def _print(path: Path, ready: Prepared) -> None:
         f"{path}: {len(rules)} rules, {image.positions} positions, {len(image.applications)} program files, "
         f"{len(image.prefixes)} address prefixes; nothing was changed"
     )
-    for warning in ready.warnings:
+    for warning in ready.image.policy.warnings:
         show.warn(warning)

@@ -11,14 +11,14 @@ from kpf_ebpf.engine import password, records
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.prints import Print, Prints
-from kpf_ebpf.engine.records import Enforced, Snapshot
+from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.snapshot import ReadPolicy
 from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.facts.gather import application_words, gather
 from kpf_ebpf.facts.model import Facts, FileFact, FileKey, NameFact
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel.apply import apply
-from kpf_ebpf.policy.model import Policy
 from kpf_ebpf.resolve.model import ResolvedApplication
 from kpf_ebpf.resolve.resolve import resolve
 
@@ -32,11 +32,9 @@ OBSERVE = Path(__file__).resolve().parent.parent / "policy" / "observe.toml"
 class Prepared:
     """A policy on its way into the kernel."""
 
-    snapshot: Snapshot
-    policy: Policy
+    read: ReadPolicy
     facts: Facts
     image: MapImage
-    warnings: tuple[str, ...]
     prints: dict[str, Print]
 
 
@@ -76,7 +74,7 @@ def _place(key: FileKey) -> tuple[int, int, int]:
 
 
 def prepare(
-    source: Path | Snapshot,
+    read: ReadPolicy,
     identify: Identify | None,
     *,
     password_set: bool = False,
@@ -84,50 +82,43 @@ def prepare(
     cookie: int = 0,
     names: Mapping[str, NameFact] | None = None,
 ) -> Prepared:
-    """Reads, resolves and compiles a policy, from its file or as it was read before; ``names`` need no asking then.
-
-    Raises PolicyError for a bad one, EngineError for one too large.
-    """
-    snapshot = Snapshot.of(source) if isinstance(source, Path) else source
-    policy, findings = snapshot.parse()
-    prints = Prints(application_words(policy)).take(walk=True)
-    facts = gather(policy, identify, password_set=password_set, netns_cookie=cookie, names=names)
-    facts = keep_accepted(facts, before.resolved.applications if before else (), policy.preferences.on_modified)
-    resolved = resolve(policy, facts)
-    resolved = replace(resolved, warnings=(*map(str, findings), *resolved.warnings))
+    """Resolves and compiles a policy; ``names`` need no asking. Raises EngineError for one that is too large."""
+    prints = Prints(application_words(read.policy)).take(walk=True)
+    facts = gather(read.policy, identify, password_set=password_set, netns_cookie=cookie, names=names)
+    facts = keep_accepted(facts, before.resolved.applications if before else (), read.policy.preferences.on_modified)
+    resolved = resolve(read.policy, facts)
+    resolved = replace(resolved, warnings=(*map(str, read.findings), *resolved.warnings))
     try:
         image = compile_image(resolved, before.counters if before else None)
     except TooManyRules as problem:
-        raise EngineError(f"{snapshot.file}: {problem}; nothing was changed") from problem
-    return Prepared(snapshot, policy, facts, image, resolved.warnings, prints)
+        raise EngineError(f"{read.snapshot.file}: {problem}; nothing was changed") from problem
+    return Prepared(read, facts, image, prints)
 
 
 def enforce(
     instance: Instance,
-    source: Path | Snapshot,
+    read: ReadPolicy,
     identify: Identify,
     before: Enforced | None,
     home: int,
     names: Mapping[str, NameFact] | None = None,
-) -> Enforced:
+) -> tuple[Enforced, MapImage]:
     """Makes a policy the one that is enforced; ``home`` is the cookie of the network namespace of ``up``.
 
-    Raises PolicyError or EngineError; nothing was changed then.
+    Raises EngineError; nothing was changed then.
     """
-    ready = prepare(source, identify, password_set=password.is_set(instance), before=before, cookie=home, names=names)
-    if isinstance(source, Path):
-        records.write(instance, ready.snapshot)
+    ready = prepare(read, identify, password_set=password.is_set(instance), before=before, cookie=home, names=names)
     made = Enforced(
         generation=0,
-        policy_file=ready.snapshot.file,
-        policy_sha256=ready.policy.sha256,
+        snapshot=read.snapshot,
+        policy_sha256=read.policy.sha256,
         resolved=ready.image.policy,
         counters=dict(ready.image.counters),
         names=tuple(ready.facts.names.values()),
-        name_grace=ready.policy.preferences.name_grace,
+        name_grace=read.policy.preferences.name_grace,
         prints=ready.prints,
     )
-    return switch(instance, made, ready.image, before)
+    return switch(instance, made, ready.image, before), ready.image
 
 
 def switch(instance: Instance, made: Enforced, image: MapImage, before: Enforced | None) -> Enforced:

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class EngineError(Exception):
     """The message is one line: what failed, why, and what to do next."""
+
+
+class Busy(EngineError):
+    """Another command is changing the instance."""

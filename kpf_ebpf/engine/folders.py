@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.errors import Busy, EngineError
 
 NAME = re.compile(r"[a-z0-9-]{1,32}")
 DEFAULT = "kpf-ebpf"
@@ -64,7 +64,7 @@ class Instance:
 
     @contextmanager
     def locked(self, holder: str = COMMAND) -> Iterator[None]:
-        """Holds the instance's lock: one at a time changes it. Raises EngineError if another command does.
+        """Holds the instance's lock: one at a time changes it. Raises Busy if another command does.
 
         The Engine holds it for a moment only, when a program moved: a command waits for that.
         """
@@ -72,7 +72,7 @@ class Instance:
         path, until = RUN / f".{self.name}.lock", time.monotonic() + PATIENCE
         while (descriptor := _try_lock(path)) is None:
             if _holder(path) != ENGINE or time.monotonic() > until:
-                raise EngineError(
+                raise Busy(
                     f"another kpf-ebpf command is changing the instance {self.name}; wait for it, then try again"
                 )
             time.sleep(PAUSE)
@@ -106,7 +106,10 @@ def _holder(path: Path) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, root's alone. Raises EngineError if something else stands there."""
+    """Makes a folder, and the one above it if that is kpf-ebpf's; root's alone.
+
+    Raises EngineError if something else stands there.
+    """
     for folder in (path.parent, path) if path.parent.name == DEFAULT else (path,):
         try:
             folder.mkdir(mode=FOLDER_MODE)

@@ -8,11 +8,12 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from kpf_ebpf.engine.control import enforced_now
 from kpf_ebpf.engine.enforce import prepare
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
-from kpf_ebpf.engine.reload import enforced_now
+from kpf_ebpf.engine.snapshot import read_files
 from kpf_ebpf.evaluate.evaluator import Flow
 from kpf_ebpf.evaluate.explain import Explanation, explain
 from kpf_ebpf.facts.addresses import is_loopback
@@ -54,7 +55,7 @@ def answer(asked: Asked, policy: Path | None, instance: Instance) -> Explanation
     Raises PolicyError, and EngineError for words that mean nothing here.
     """
     if policy is not None:
-        image = prepare(policy.absolute(), None).image
+        image = prepare(read_files(policy.absolute()), None).image
         return explain(image, _flow(asked, image, file_key))
     require_root()
     image = enforced_now(instance).image()

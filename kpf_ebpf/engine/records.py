@@ -12,14 +12,10 @@ from cattrs.preconf.json import make_converter
 
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, write_file
+from kpf_ebpf.engine.snapshot import Snapshot
 from kpf_ebpf.facts.model import NameFact
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.policy import limits
-from kpf_ebpf.policy.errors import Finding
-from kpf_ebpf.policy.load import read_bounded, read_policy
-from kpf_ebpf.policy.model import Policy
-from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.model import ResolvedPolicy
 
 T = TypeVar("T")
@@ -31,7 +27,7 @@ class Enforced:
     """A policy as it is enforced: what the kernel's image was compiled from. Written before the kernel switches."""
 
     generation: int
-    policy_file: str
+    snapshot: Snapshot
     policy_sha256: str
     resolved: ResolvedPolicy
     counters: dict[str, int]
@@ -43,37 +39,6 @@ class Enforced:
     def image(self) -> MapImage:
         """The image the kernel has, compiled once more."""
         return compile_image(self.resolved, self.counters)
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A policy file and its group files as they were read: what changes later changes nothing before a reload."""
-
-    file: str
-    text: str
-    groups: dict[str, str]
-
-    @staticmethod
-    def of(path: Path) -> Snapshot:
-        """Reads the files of a policy, mistakes and all. Raises PolicyError if the policy file cannot be read."""
-        groups: dict[str, str] = {}
-
-        def read(group: Path) -> bytes:
-            data = read_bounded(group, limits.MAX_GROUP_BYTES)
-            groups[str(group)] = data.decode("utf-8", "surrogateescape")
-            return data
-
-        data = read_policy(path)
-        parse(data, str(path), read, path.parent)
-        return Snapshot(str(path), data.decode("utf-8", "surrogateescape"), groups)
-
-    def parse(self) -> tuple[Policy, tuple[Finding, ...]]:
-        """The policy, and warnings. Raises PolicyError."""
-
-        def read(group: Path) -> bytes:
-            return self.groups[str(group)].encode("utf-8", "surrogateescape")
-
-        return parse(self.text.encode("utf-8", "surrogateescape"), self.file, read, Path(self.file).parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +61,26 @@ class EngineProcess:
     started: int
 
 
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What the Engine could not do with what it read: events that made no sense, records not written, not sent."""
+
+    malformed: int = 0
+    log: int = 0
+    syslog: int = 0
+
+
 def _path(instance: Instance, kind: type[Any]) -> Path:
     names = {
-        Snapshot: "policy.json",
         Enforced: "enforced.json",
         Attachment: "attachment.json",
         EngineProcess: "engine.json",
+        Losses: "losses.json",
     }
     return instance.run / names[kind]
 
 
-def write(instance: Instance, record: Snapshot | Enforced | Attachment | EngineProcess) -> None:
+def write(instance: Instance, record: Enforced | Attachment | EngineProcess | Losses) -> None:
     """Replaces the record of this kind."""
     write_file(_path(instance, type(record)), json.dumps(_converter.unstructure(record)))
 
@@ -122,6 +96,11 @@ def read(instance: Instance, kind: type[T]) -> T | None:
         return _converter.structure(json.loads(text), kind)
     except (ValueError, TypeError, KeyError, cattrs.errors.BaseValidationError) as problem:
         raise EngineError(f"{path} is damaged ({type(problem).__name__}); run `kpf-ebpf up` again") from problem
+
+
+def enforced(instance: Instance) -> Enforced | None:
+    """What the kernel enforces; None: nothing. Raises EngineError if its record is damaged."""
+    return read(instance, Enforced) if (instance.pins / "active").exists() else None
 
 
 def changed_at(instance: Instance) -> int:

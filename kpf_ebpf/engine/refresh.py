@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from kpf_ebpf.engine import records
-from kpf_ebpf.engine.enforce import enforce
-from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.control import resolve_again
+from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
 from kpf_ebpf.engine.prints import Print, Prints
-from kpf_ebpf.engine.records import Enforced, Snapshot
+from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.snapshot import read_again
 from kpf_ebpf.facts.gather import application_words
-from kpf_ebpf.kernel import load
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.resolve.model import ResolvedApplication
 
@@ -33,8 +32,7 @@ class Refresher:
 
     def retarget(self, enforced: Enforced) -> None:
         """Compares with what was there when this was resolved, from now on."""
-        snapshot = records.read(self._instance, Snapshot)
-        self._prints = Prints(application_words(snapshot.parse()[0]) if snapshot else ())
+        self._prints = Prints(application_words(read_again(enforced.snapshot).policy))
         self._seen = enforced.prints
         self._walk_due = 0.0
 
@@ -51,20 +49,12 @@ class Refresher:
 
     def _resolve(self) -> bool:
         """False: another command is changing this instance."""
-        instance = self._instance
         try:
-            with instance.locked(ENGINE):
-                before, snapshot = records.read(instance, Enforced), records.read(instance, Snapshot)
-                if before is None or snapshot is None:
-                    return True
-                names = {fact.name: fact for fact in before.names}
-                home = before.resolved.home
-                made = enforce(instance, snapshot, lambda fd: load.identify(instance.pins, fd), before, home, names)
-        except EngineError as problem:
+            before, made = resolve_again(self._instance, ENGINE, names=False)
+        except Busy:
+            return False
+        except (EngineError, PolicyError) as problem:
             _say(str(problem))
-            return "another kpf-ebpf command" not in str(problem)
-        except PolicyError as problem:
-            _say(f"the policy as it was read does not parse any more: {problem}")
             return True
         for line in changes(before.resolved.applications, made.resolved.applications):
             _say(line)

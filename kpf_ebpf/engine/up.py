@@ -12,9 +12,10 @@ from kpf_ebpf.engine import canary, down, process, records
 from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import enforce
 from kpf_ebpf.engine.errors import EngineError
-from kpf_ebpf.engine.folders import RUN, Instance, bpffs_mount, make_folder
+from kpf_ebpf.engine.folders import Instance, make_folder
 from kpf_ebpf.engine.perch import find_home
 from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.engine.snapshot import ReadPolicy, read_files
 from kpf_ebpf.kernel import adapters, hooks
 from kpf_ebpf.kernel.adopt import adopt
 from kpf_ebpf.kernel.apply import Active, read_active, write_active
@@ -22,7 +23,6 @@ from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.load import LoadError, Programs, load
 from kpf_ebpf.kernel.processes import scan
 from kpf_ebpf.kernel.scripts import settle
-from kpf_ebpf.policy.load import load as load_policy
 
 Tell = Callable[[str], None]
 """Is told what is being done, in a few words."""
@@ -43,12 +43,12 @@ def bring_up(instance: Instance, policy: Path, place: Attachment, tell: Tell) ->
 
     Raises PolicyError or EngineError. What was enforced before is enforced then as before; if nothing was, nothing is.
     """
-    load_policy(policy)  # a bad policy is told before anything is touched
+    policy_read = read_files(policy)  # a bad policy is told before anything is touched
     with instance.locked():
-        before = records.read(instance, Enforced) if (instance.pins / "active").exists() else None
+        before = records.enforced(instance)
         _make_folders(instance)
         try:
-            return _replace(instance, policy, place, before, tell)
+            return _replace(instance, policy_read, place, before, tell)
         except BaseException:
             if before is None:
                 down.take_down(instance, place.folder)
@@ -56,16 +56,11 @@ def bring_up(instance: Instance, policy: Path, place: Attachment, tell: Tell) ->
 
 
 def _make_folders(instance: Instance) -> None:
-    make_folder(RUN)
     make_folder(instance.run)
-    mount = bpffs_mount()
-    if mount is None:
-        raise EngineError("no bpf file system is mounted; run `kpf-ebpf doctor`; nothing was changed")
-    make_folder(mount / "kpf-ebpf")
     make_folder(instance.pins)
 
 
-def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforced | None, tell: Tell) -> Up:
+def _replace(instance: Instance, policy: ReadPolicy, place: Attachment, before: Enforced | None, tell: Tell) -> Up:
     tell("compiling and loading the programs")
     try:
         programs = load(instance.pins)
@@ -91,22 +86,22 @@ def _replace(instance: Instance, policy: Path, place: Attachment, before: Enforc
     adopt(instance.pins, home)
     adapters.pin(instance.pins, programs.descriptors)
     adapters.set_reach(instance.pins, home, Path(place.folder), len(Path(place.path).parts) - 1)
+    _filter_adapters(instance, place)
     tell("resolving the policy")
     former = read_active(instance.pins)
-    enforced = enforce(instance, policy, programs.identify, before, home)
+    enforced, image = enforce(instance, policy, programs.identify, before, home)
     tell("proving enforcement with the canary")
     sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
     if not sung.ok:
         if before is not None:
             _go_back(instance, former, before)
         raise EngineError(f"the canary did not prove enforcement: {sung.detail}; what was enforced before stands")
-    _filter_adapters(instance, place)
     records.write(instance, place)
     if old_place is not None and old_place.folder != place.folder:
         _leave(instance, old_place)
     engine = _new_engine(instance, programs, tell)
     tell("ending connections that the policy denies")
-    cut(instance.pins, enforced.image(), place)  # with the Engine there, so that the log has them
+    cut(instance.pins, image, place)  # with the Engine there, so that the log has them
     return Up(enforced, place, sung, engine)
 
 

@@ -12,6 +12,7 @@ from kpf_ebpf.engine.enforce import keep_accepted, prepare
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess
+from kpf_ebpf.engine.snapshot import Snapshot, read_files
 from kpf_ebpf.facts.model import Facts, FileFact, FileKey
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.policy.model import Action
@@ -59,10 +60,10 @@ def test_a_rule_keeps_its_counter(tmp_path: Path) -> None:
     """Counters belong to rule ids: what was counted before goes on being counted there."""
     path = tmp_path / "policy.toml"
     path.write_text('[[packet-filter]]\ndescription = "A"\naction = "deny"\n')
-    first = prepare(path, None).image
-    before = Enforced(1, str(path), "", first.policy, dict(first.counters))
+    first = prepare(read_files(path), None).image
+    before = Enforced(1, Snapshot(str(path), "", {}), "", first.policy, dict(first.counters))
     path.write_text('[[packet-filter]]\ndescription = "B"\naction = "deny"\n' + path.read_text())
-    second = prepare(path, None, before=before).image
+    second = prepare(read_files(path), None, before=before).image
     assert second.counters["packet-filter/A"] == first.counters["packet-filter/A"]
     assert len(set(second.counters.values())) == len(second.counters)
 
@@ -74,7 +75,7 @@ def test_too_many_rules_are_one_line(tmp_path: Path) -> None:
         "".join(f'[[packet-filter]]\ndescription = "{number}"\naction = "deny"\n' for number in range(16_400))
     )
     with pytest.raises((EngineError, PolicyError)) as told:
-        prepare(path, None)
+        prepare(read_files(path), None)
     assert "at most" in str(told.value) and len(str(told.value).splitlines()) == 1
 
 
@@ -83,8 +84,8 @@ def test_records_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(folders, "RUN", tmp_path)
     instance = Instance("one")
     instance.run.mkdir()
-    image = prepare(enforce.OBSERVE, None).image
-    given = Enforced(3, "x.toml", "abc", image.policy, dict(image.counters))
+    image = prepare(read_files(enforce.OBSERVE), None).image
+    given = Enforced(3, Snapshot("x.toml", "", {"g": "1"}), "abc", image.policy, dict(image.counters))
     for record in (given, Attachment("/x", "/"), EngineProcess(1, 2)):
         records.write(instance, record)
     assert records.read(instance, Enforced) == given

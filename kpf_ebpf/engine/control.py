@@ -1,8 +1,9 @@
-"""reload, accept, stop-all: changes of what is enforced, made by whoever is root; no Engine is needed."""
+"""Changes of what is enforced (reload, accept, stop-all, resolving anew), made by whoever is root: no Engine needed."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from kpf_ebpf.engine import records
 from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import enforce, switch
 from kpf_ebpf.engine.errors import EngineError
-from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.folders import COMMAND, Instance
 from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_files
 from kpf_ebpf.facts.files import look_at
+from kpf_ebpf.facts.model import NameFact
 from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
+from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import load
 from kpf_ebpf.kernel.apply import read_active, write_active
 from kpf_ebpf.resolve.model import ResolvedApplication
@@ -22,35 +26,55 @@ from kpf_ebpf.resolve.model import ResolvedApplication
 
 def enforced_now(instance: Instance) -> Enforced:
     """What is enforced. Raises EngineError if nothing is."""
-    enforced = records.read(instance, Enforced) if (instance.pins / "active").exists() else None
+    enforced = records.enforced(instance)
     if enforced is None:
         raise EngineError(f"the instance {instance.name} enforces nothing; run `kpf-ebpf up` first")
     return enforced
 
 
-def _is_home(home: int) -> bool:
-    """Whether this is the namespace of ``up``, as far as the kernel tells (since 5.14)."""
+def _require_home(home: int) -> None:
+    """Raises EngineError where this is not the namespace of ``up``, as far as the kernel tells (since 5.14)."""
     try:
-        return home_cookie() == home
+        here = home_cookie()
     except OSError:
-        return True
+        return
+    if here != home:
+        raise EngineError(
+            "this is not the network namespace that `kpf-ebpf up` ran in, whose adapters and addresses the policy "
+            "speaks of; run it there; nothing was changed"
+        )
 
 
 def reload_policy(instance: Instance) -> Enforced:
     """Reads the policy file again, and what it speaks of. Raises PolicyError or EngineError; nothing changed then."""
     with instance.locked():
         before = enforced_now(instance)
-        home = before.resolved.home
-        if not _is_home(home):
-            raise EngineError(
-                "this is not the network namespace that `kpf-ebpf up` ran in, whose adapters and addresses the policy "
-                "speaks of; run it there; nothing was changed"
-            )
-        made = enforce(instance, Path(before.policy_file), lambda fd: load.identify(instance.pins, fd), before, home)
+        _require_home(before.resolved.home)
+        made, image = _enforce(instance, read_files(Path(before.snapshot.file)), before)
         place = records.read(instance, Attachment)
         if place is not None:
-            cut(instance.pins, made.image(), place)
+            cut(instance.pins, image, place)
         return made
+
+
+def resolve_again(instance: Instance, holder: str = COMMAND, *, names: bool = True) -> tuple[Enforced, Enforced]:
+    """Resolves the policy as it was read, by what the world is like now: what was enforced, and what is.
+
+    Without ``names`` host names keep their addresses. Raises EngineError; nothing was changed then.
+    """
+    with instance.locked(holder):
+        before = enforced_now(instance)
+        _require_home(before.resolved.home)
+        known = None if names else {fact.name: fact for fact in before.names}
+        made, _ = _enforce(instance, read_again(before.snapshot), before, known)
+        return before, made
+
+
+def _enforce(
+    instance: Instance, policy: ReadPolicy, before: Enforced, names: Mapping[str, NameFact] | None = None
+) -> tuple[Enforced, MapImage]:
+    home = before.resolved.home
+    return enforce(instance, policy, lambda fd: load.identify(instance.pins, fd), before, home, names)
 
 
 def accept_program(instance: Instance, path: str) -> ResolvedApplication:

@@ -1,0 +1,63 @@
+"""A policy as it was read: its text is kept, so that what changes in a file later changes nothing before a reload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpf_ebpf.policy import limits
+from kpf_ebpf.policy.errors import Finding
+from kpf_ebpf.policy.load import read_bounded, read_policy
+from kpf_ebpf.policy.model import Policy
+from kpf_ebpf.policy.parse import parse
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The texts of a policy file and of its group files (by path), undecodable bytes escaped."""
+
+    file: str
+    text: str
+    groups: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPolicy:
+    """A policy, the warnings about it, and the texts that it was read from."""
+
+    snapshot: Snapshot
+    policy: Policy
+    findings: tuple[Finding, ...]
+
+
+def read_files(path: Path) -> ReadPolicy:
+    """Reads a policy from its files. Raises PolicyError with every mistake."""
+    groups: dict[str, str] = {}
+
+    def read_group(group: Path) -> bytes:
+        data = read_bounded(group, limits.MAX_GROUP_BYTES)
+        groups[str(group)] = _text(data)
+        return data
+
+    data = read_policy(path)
+    policy, findings = parse(data, str(path), read_group, path.parent)
+    return ReadPolicy(Snapshot(str(path), _text(data), groups), policy, findings)
+
+
+def read_again(snapshot: Snapshot) -> ReadPolicy:
+    """The same policy from its texts. Raises PolicyError, which only another version of the language can cause."""
+    policy, findings = parse(
+        _bytes(snapshot.text),
+        snapshot.file,
+        lambda group: _bytes(snapshot.groups[str(group)]),
+        Path(snapshot.file).parent,
+    )
+    return ReadPolicy(snapshot, policy, findings)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
