@@ -48,11 +48,12 @@ def told(command: Callable[..., None]) -> Callable[..., None]:
         except EngineError as problem:
             click.echo(f"kpf-ebpf: {problem}", err=True)
             sys.exit(1)
-        except PermissionError as problem:
-            click.echo(f"kpf-ebpf: {problem.filename}: {problem.strerror}; run it as root", err=True)
-            sys.exit(1)
         except BrokenPipeError:
             sys.stderr.close()  # whoever read our output has seen enough
+            sys.exit(1)
+        except OSError as problem:
+            where = f"{problem.filename}: " if problem.filename else ""
+            click.echo(f"kpf-ebpf: {where}{problem.strerror or problem}; run `sudo kpf-ebpf doctor`", err=True)
             sys.exit(1)
 
     return run

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 
 from kpf_ebpf.engine import process, records
 from kpf_ebpf.engine.errors import EngineError
@@ -10,6 +12,7 @@ from kpf_ebpf.engine.folders import Instance, remove_folder
 from kpf_ebpf.engine.records import Attachment
 from kpf_ebpf.facts.system import enter_network
 from kpf_ebpf.kernel import adapters, hooks
+from kpf_ebpf.kernel.apply import Active, read_active, write_active
 
 
 def bring_down(instance: Instance, *, force: bool = False) -> bool:
@@ -31,8 +34,8 @@ def bring_down(instance: Instance, *, force: bool = False) -> bool:
 
 
 def take_down(instance: Instance, folder: str | None) -> None:
-    """Detaches from the cgroup and the adapters, ends the Engine, removes pins and run folder, in that order."""
-    _leave_adapters(instance)
+    """Ends enforcement, then removes what enforced: hooks, filters, Engine, pins and run folder."""
+    _disarm(instance)
     try:
         if folder is not None:
             group = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -43,10 +46,27 @@ def take_down(instance: Instance, folder: str | None) -> None:
     except FileNotFoundError:
         pass  # the cgroup is gone, and its programs with it
     try:
+        _leave_adapters(instance)
         process.stop(instance)
     finally:
         remove_folder(instance.pins)
         remove_folder(instance.run)
+        _remove_if_empty(instance.pins.parent)
+
+
+def _disarm(instance: Instance) -> None:
+    """Lets no image be active: a program that stays attached where nobody finds it permits from here on."""
+    if (instance.pins / "active").exists():
+        write_active(instance.pins, Active(read_active(instance.pins).generation + 1, False, None))
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Removes the folder of all instances' pins with the last of them."""
+    try:
+        folder.rmdir()
+    except OSError as problem:
+        if problem.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.EBUSY):
+            raise
 
 
 def _leave_adapters(instance: Instance) -> None:

@@ -115,6 +115,10 @@ def make_folder(path: Path) -> None:
             folder.mkdir(mode=FOLDER_MODE)
         except FileExistsError:
             pass
+        except FileNotFoundError:
+            if path.parent.name == DEFAULT and path.parent.parent.exists():
+                return make_folder(path)  # another instance's `down` has just removed the empty parent
+            raise EngineError(f"folder {folder}: there is no {folder.parent}; make it") from None
         except OSError as problem:
             raise EngineError(f"folder {folder}: {problem.strerror}; make its parent folder writable") from problem
         status = folder.lstat()

@@ -7,7 +7,7 @@ import hmac
 import secrets
 
 from kpf_ebpf.engine.errors import EngineError
-from kpf_ebpf.engine.folders import STATE, Instance, make_folder, write_file
+from kpf_ebpf.engine.folders import Instance, make_folder, write_file
 
 SHORTEST, LONGEST = 8, 1024
 """Characters of a password."""
@@ -29,7 +29,6 @@ def store(instance: Instance, password: str) -> None:
         raise EngineError(
             f"the password has {len(password)} characters, expected {SHORTEST} to {LONGEST}; nothing was changed"
         )
-    make_folder(STATE)
     make_folder(instance.state)
     salt = secrets.token_bytes(16)
     write_file(instance.state / "password", f"scrypt {salt.hex()} {_hash(password, salt).hex()}\n")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.errors import EngineError
-from kpf_ebpf.engine.folders import LOG, Instance, make_folder
-from kpf_ebpf.engine.records import EngineProcess
+from kpf_ebpf.engine.folders import Instance, make_folder
+from kpf_ebpf.engine.records import EngineProcess, Losses
 from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.kernel import abi, processes
 
@@ -32,7 +32,6 @@ def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
 
     It runs isolated (-I), so that nobody's environment can make it load anything else.
     """
-    make_folder(LOG)
     make_folder(instance.log)
     complaints = os.open(instance.log / "engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     try:
@@ -60,6 +59,7 @@ def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
         processes.register(instance.pins, engine.pid, abi.Component.ENGINE, identify(executable))
     finally:
         os.close(executable)
+    records.forget(instance, Losses)
     records.write(instance, EngineProcess(engine.pid, started))
     engine.stdin.write(GO)
     engine.stdin.close()

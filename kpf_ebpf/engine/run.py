@@ -10,10 +10,10 @@ from functools import lru_cache
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.records import Enforced, Losses
 from kpf_ebpf.engine.refresh import Refresher
 from kpf_ebpf.engine.syslog import Syslog
-from kpf_ebpf.engine.watch import AdapterWatch, ScriptWatch
+from kpf_ebpf.engine.watch import AdapterWatch
 from kpf_ebpf.events.collapse import Collapser
 from kpf_ebpf.events.decode import RawEvent, decode
 from kpf_ebpf.events.enrich import RuleName, enrich
@@ -48,10 +48,11 @@ def clock(nanoseconds: int) -> datetime:
 
 
 class Engine:
-    """Reads the perf buffers of an instance. ``malformed`` counts events that made no sense."""
+    """Reads the perf buffers of an instance, keeps its log, and its policy true."""
 
     def __init__(self, instance: Instance) -> None:
-        self.malformed = 0
+        self._malformed = 0
+        self._losses = Losses()
         self._instance = instance
         self._ended = False
         self._rules: dict[int, dict[int, RuleName]] = {}
@@ -61,7 +62,6 @@ class Engine:
         self._collapser = Collapser()
         self._log = LogFile(instance.log)
         self._syslog = Syslog()
-        self._scripts = ScriptWatch(instance.pins)
         self._refresher = Refresher(instance)
         self._adapters = AdapterWatch(instance)
         self._refresh()
@@ -75,9 +75,9 @@ class Engine:
             self._reader.poll(POLL_MS)
             self._write(self._collapser.flush(time.monotonic()))
             self._refresh()
-            self._scripts.look(time.monotonic())
             self._refresher.look(time.monotonic())
             self._adapters.look(time.monotonic())
+            self._tell_losses()
         self._reader.poll(0)
         self._write(self._collapser.drain())
         self._log.close()
@@ -89,7 +89,7 @@ class Engine:
         try:
             event = decode(raw)
         except ValueError:
-            self.malformed += 1
+            self._malformed += 1
             return
         if event.log or event.alert:
             record = enrich(event, self._rules_of(event), self._paths.path_of, user_name, clock)
@@ -98,6 +98,13 @@ class Engine:
     def _write(self, finished: list[LogRecord]) -> None:
         for record in finished:
             self._syslog.send(self._log.append(record))
+
+    def _tell_losses(self) -> None:
+        """Writes down what could not be done with events, for ``status`` to show."""
+        losses = Losses(self._malformed, self._log.lost, self._syslog.lost)
+        if losses != self._losses:
+            records.write(self._instance, losses)
+            self._losses = losses
 
     def _rules_of(self, event: RawEvent) -> dict[int, RuleName]:
         generation = event.active >> 8
@@ -124,7 +131,6 @@ class Engine:
         while len(self._rules) > REMEMBERED:
             del self._rules[min(self._rules)]
         self._syslog.retarget(enforced.resolved.syslog)
-        self._scripts.retarget(enforced.resolved)
         self._refresher.retarget(enforced)
 
     def _path_text(self, key: FileKey) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from kpf_ebpf.engine import canary, process, records
 from kpf_ebpf.engine.canary import Canary
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.engine.records import Attachment, Enforced, Losses
 from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, adapters, bpf, hooks, load, maps
@@ -44,10 +44,10 @@ class ApplicationStatus:
 
 @dataclass(frozen=True, slots=True)
 class MapStatus:
-    """How full a map is; ``entries`` None: not counted."""
+    """How full a map is."""
 
     name: str
-    entries: int | None
+    entries: int
     max: int
 
 
@@ -137,7 +137,8 @@ def look(instance: Instance) -> Status:
     attached |= {one.name: one.attached for one in adapters.filters(instance.pins, adapters.names_here(place.adapters))}
     sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
     defaults = read_defaults(instance.pins)
-    warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults)]
+    losses = records.read(instance, Losses) or Losses()
+    warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults), *_lost(losses)]
     return Status(
         enforcing=sung.ok and all(attached.values()) and active.slot is not None,
         engine=engine,
@@ -155,6 +156,16 @@ def look(instance: Instance) -> Status:
         canary=sung,
         warnings=tuple(warnings),
     )
+
+
+def _lost(losses: Losses) -> list[str]:
+    """What the Engine lost of the log, in words."""
+    told = (
+        (losses.malformed, "events made no sense to the Engine; run `kpf-ebpf up` if it is of another version"),
+        (losses.log, "records could not be written to the log; is there room on its file system?"),
+        (losses.syslog, "records could not be sent to the syslog server; the log file has them"),
+    )
+    return [f"{count} {words}" for count, words in told if count]
 
 
 _TELLING: dict[abi.Default, Callable[[int], str]] = {

@@ -120,9 +120,18 @@ def detach(pins: Path, but: Iterable[str] = ()) -> None:
             for parent in _PARENTS.values():
                 if preference in _preferences(netlink, index, parent):
                     found = True
-                    netlink.tc("del-filter", "bpf", index, 1, parent=parent, prio=preference, protocol=_EVERY_PROTOCOL)
+                    _remove(netlink, "del-filter", "bpf", index, 1, parent=parent, prio=preference)
             if found and not any(_preferences(netlink, index, parent) for parent in _PARENTS.values()):
-                netlink.tc("del", "clsact", index)
+                _remove(netlink, "del", "clsact", index)
+
+
+def _remove(netlink: IPRoute, *what: object, **which: int) -> None:
+    """Removes a filter or a qdisc; one that is gone with its adapter is gone. Raises OSError."""
+    try:
+        netlink.tc(*what, **which, **({"protocol": _EVERY_PROTOCOL} if which else {}))
+    except NetlinkError as problem:
+        if problem.code not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
+            raise OSError(problem.code, f"adapter {what[2]}: {problem}") from problem
 
 
 def in_namespace_of(pid: int) -> bool:
