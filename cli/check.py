@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, told
-
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.policy.load import load
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, json_option, show_json, told
-
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.question import Asked, answer
 from kpf_ebpf.evaluate.explain import Explanation

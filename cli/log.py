@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import click
-from kpf_ebpf.cli.options import instance_option, told
 
+from kpf_ebpf.cli.options import instance_option, told
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
 from kpf_ebpf.events.files import LogFile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from kpf_ebpf.cli.accept import accept
 from kpf_ebpf.cli.check import check
 from kpf_ebpf.cli.doctor import doctor

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 import click
+
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, told
-
 from kpf_ebpf.engine import password as stored
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.control import resolve_again

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import click
+
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, told
-
 from kpf_ebpf.engine.control import reload_policy
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import click
+
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, json_option, show_json, told
 from kpf_ebpf.cli.status import rule_document
-
 from kpf_ebpf.engine.control import enforced_now
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root

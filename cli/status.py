@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 import click
+
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, json_option, show_json, told
-
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
 from kpf_ebpf.engine.status import RuleStatus, Status, look

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import click
-from kpf_ebpf.cli import show
-from kpf_ebpf.cli.options import instance_option, told
 from rich.console import Console
 
+from kpf_ebpf.cli import show
+from kpf_ebpf.cli.options import instance_option, told
 from kpf_ebpf.engine.cgroup import find_cgroup
 from kpf_ebpf.engine.enforce import OBSERVE, Prepared, policy_path, prepare
 from kpf_ebpf.engine.folders import Instance

@@ -91,13 +91,7 @@ def _flow(
         netns_cookie=who.netns_cookie,
         uid=who.uid,
         cgroup=who.cgroup,
-        application=FileKey(
-            who.application.inode,
-            who.application.device,
-            who.application.generation,
-            who.application.ctime_seconds,
-            who.application.ctime_nanoseconds,
-        ),
+        application=FileKey(*who.application.words()),
         component=who.component,
     )
 

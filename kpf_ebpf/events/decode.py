@@ -70,13 +70,7 @@ def decode(raw: bytes) -> RawEvent:
         raise ValueError(f"an event with the impossible ICMP type {flow.icmp}")
     has_ports = bool(flow.known & abi.HAS_PORTS)
     return RawEvent(
-        application=FileKey(
-            flow.application.inode,
-            flow.application.device,
-            flow.application.generation,
-            flow.application.ctime_seconds,
-            flow.application.ctime_nanoseconds,
-        ),
+        application=FileKey(*flow.application.words()),
         local=_address(flow.local) if flow.known & abi.KNOWS_LOCAL_ADDRESS else None,
         local_port=flow.local_port if has_ports and flow.known & abi.KNOWS_LOCAL_PORT else None,
         remote=_address(flow.remote),

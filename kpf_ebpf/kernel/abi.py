@@ -141,6 +141,10 @@ class File(ctypes.Structure):
         ("pad", _u32),
     )
 
+    def words(self) -> tuple[int, int, int, int, int]:
+        """Inode, device, generation, ctime seconds and nanoseconds: what a FileKey is made of."""
+        return self.inode, self.device, self.generation, self.ctime_seconds, self.ctime_nanoseconds
+
 
 class Process(ctypes.Structure):
     """A process: the file it executes, the script that file interprets, and a registered component."""
@@ -178,7 +182,7 @@ class Identity(ctypes.Structure):
     )
 
 
-IDENTITY_BYTES = ctypes.sizeof(Identity)
+FILE_BYTES, PROCESS_BYTES, IDENTITY_BYTES = ctypes.sizeof(File), ctypes.sizeof(Process), ctypes.sizeof(Identity)
 
 
 class Flow(ctypes.Structure):

@@ -6,7 +6,6 @@ no /proc (connections nobody accepted yet, orphans, descriptors in flight) stays
 
 from __future__ import annotations
 
-import ctypes
 import socket
 import struct
 from pathlib import Path
@@ -115,7 +114,7 @@ def adopt(pins: Path, home: int) -> int:
 def _owner(
     processes: int, pid: int, taken: socket.socket, cookie: int, cgroup: int, listeners: set[tuple[int, int]]
 ) -> abi.Identity:
-    known = bpf.lookup(processes, struct.pack("=I", pid), ctypes.sizeof(abi.Process))
+    known = bpf.lookup(processes, struct.pack("=I", pid), abi.PROCESS_BYTES)
     process = abi.Process.from_buffer_copy(known) if known else abi.Process()
     return abi.Identity(
         application=process.script if process.script.inode else process.file,

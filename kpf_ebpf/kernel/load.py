@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kpf_ebpf.facts.model import FileKey
-from kpf_ebpf.kernel import bpf, btf
+from kpf_ebpf.kernel import abi, bpf, btf
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
 SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "cgroups.c", "packet.c", "classify.c", "early.c",
@@ -127,11 +126,10 @@ def identify(pins: Path, fd: int) -> FileKey:
 def _identify(program: int, pins: Path, fd: int) -> FileKey:
     bpf.run(program, fd)
     with opened(pins / "identified") as answer:
-        data = bpf.lookup(answer, bytes(4), 32) or bytes(32)
-    inode, device, generation, seconds, nanoseconds = struct.unpack("=QIIqIxxxx", data)
-    if not inode:
+        file = abi.File.from_buffer_copy(bpf.lookup(answer, bytes(4), abi.FILE_BYTES) or bytes(abi.FILE_BYTES))
+    if not file.inode:
         raise OSError(0, "on a file system that a user controls")
-    return FileKey(inode, device, generation, seconds, nanoseconds)
+    return FileKey(*file.words())
 
 
 def _pin_probe(pins: Path, program: int) -> None:

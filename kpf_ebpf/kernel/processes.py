@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ ROUNDS = 10
 
 
 def _value(key: FileKey, component: abi.Component) -> bytes:
-    return pack_file(key) + bytes(32) + struct.pack("=II", component, 0)
+    return pack_file(key) + bytes(abi.FILE_BYTES) + struct.pack("=II", component, 0)
 
 
 def register(pins: Path, pid: int, component: abi.Component, key: FileKey | None = None) -> None:
@@ -87,7 +86,7 @@ def scan(pins: Path, identify: Callable[[int], FileKey]) -> int:
 
 def _add(fd: int, pid: int, identify: Callable[[int], FileKey]) -> int:
     key = struct.pack("=I", pid)
-    if bpf.lookup(fd, key, ctypes.sizeof(abi.Process)) is not None:
+    if bpf.lookup(fd, key, abi.PROCESS_BYTES) is not None:
         return 0
     started = start_time(pid)
     file = _executed(pid, identify)
