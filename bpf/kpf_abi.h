@@ -265,8 +265,12 @@ struct kpf_adapter {
 };
 
 /* ---- state ------------------------------------------------------------------------------------------- */
-/* The active word: generation << 8 | stop-all << 4 | slot + 1. 0: nothing is active. One 8-byte write switches. */
-#define KPF_ACTIVE_SLOT(word) ((u32)((word) & 15) - 1)
+/*
+ * The active word: generation << 8 | stop-all << 4 | slot + 1. No slot: nothing is active, and everything passes. One
+ * 8-byte write switches.
+ */
+#define KPF_ACTIVE_SOME 15
+#define KPF_ACTIVE_SLOT(word) ((u32)((word) & KPF_ACTIVE_SOME) - 1)
 #define KPF_ACTIVE_STOP_ALL(word) ((u32)((word) >> 4) & 1)
 struct kpf_cache {               /* socket storage, not inherited: a connected socket's last verdict */
     struct bpf_spin_lock lock;

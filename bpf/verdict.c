@@ -5,12 +5,13 @@
 #define KPF_UNANSWERED (30 * KPF_SECOND)
 #define KPF_ANSWERED (180 * KPF_SECOND)
 
+/* What is enforced; 0: nothing, whatever the generation. */
 static __always_inline u64 kpf_active(void)
 {
     u32 zero = 0;
     u64 *word = active.lookup(&zero);
 
-    return word ? *word : 0;
+    return word && *word & KPF_ACTIVE_SOME ? *word : 0;
 }
 
 /* Credits a packet, and with `new_flow` a judged flow, to a rule. */

@@ -138,7 +138,7 @@ def look(instance: Instance) -> Status:
     sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
     defaults = read_defaults(instance.pins)
     losses = records.read(instance, Losses) or Losses()
-    warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults), *_lost(losses)]
+    warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults), *lost_lines(losses)]
     return Status(
         enforcing=sung.ok and all(attached.values()) and active.slot is not None,
         engine=engine,
@@ -158,7 +158,7 @@ def look(instance: Instance) -> Status:
     )
 
 
-def _lost(losses: Losses) -> list[str]:
+def lost_lines(losses: Losses) -> list[str]:
     """What the Engine lost of the log, in words."""
     told = (
         (losses.malformed, "events made no sense to the Engine; run `kpf-ebpf up` if it is of another version"),

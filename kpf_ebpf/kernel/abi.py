@@ -26,6 +26,7 @@ KNOWS_LOCAL_ADDRESS, KNOWS_LOCAL_PORT, KNOWS_ADAPTER, KNOWS_ALL, HAS_PORTS = 1, 
 RULE_LOG, RULE_ALERT, RULE_MIRROR_ENGINE, RULE_MIRROR_GUI = 1, 2, 4, 8
 ADDRESS_GROUP, ADDRESS_OWN, ADDRESS_LOOPBACK, ADDRESS_DIRECTED = 1, 2, 4, 8
 NO_POSITION = 0xFFFFFFFF
+ACTIVE_SOME = 15
 SCRIPT_AT_HOME, SCRIPT_ELSEWHERE = 2, 3
 
 
@@ -401,7 +402,7 @@ class Probe(ctypes.Structure):
 
 def active_slot(word: int) -> int | None:
     """The slot an active word names; None: nothing is active."""
-    return (word & 15) - 1 if word & 15 else None
+    return (word & ACTIVE_SOME) - 1 if word & ACTIVE_SOME else None
 
 
 def active_stop_all(word: int) -> bool:

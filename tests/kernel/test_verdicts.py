@@ -190,6 +190,19 @@ def test_stop_all_outranks_every_rule(kernel: Kernel, echo: tuple[str, int]) -> 
     assert kernel.run("permitted", code) == "answer"
 
 
+def test_without_an_active_image_everything_passes(kernel: Kernel, echo: tuple[str, int]) -> None:
+    """KPF_DEFAULT_NO_IMAGE: programs that outlive their firewall by mistake deny nobody anything."""
+    kernel.apply(_policy(kernel))
+    code = CONNECT.format(host=echo[0], port=echo[1])
+    before = read_active(kernel.programs.pins)
+    write_active(kernel.programs.pins, replace(before, generation=before.generation + 1, slot=None))
+    try:
+        assert kernel.run("other", code) == "answer"
+    finally:
+        write_active(kernel.programs.pins, replace(before, generation=before.generation + 2))
+    assert kernel.run("other", code) == "EPERM"
+
+
 def test_an_unsolicited_datagram_is_not_a_reply(kernel: Kernel, echo: tuple[str, int]) -> None:
     """UDP state is per (socket, remote point): an answer from another port than the one asked matches nothing."""
     kernel.apply(_policy(kernel))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -110,3 +111,21 @@ def test_no_record_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """Nothing was written: nothing is enforced."""
     monkeypatch.setattr(folders, "RUN", tmp_path)
     assert records.read(Instance("none"), Enforced) is None
+
+
+def test_a_switch_that_fails_leaves_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel has no room: what is written down is still what is enforced, the policy's text included."""
+    monkeypatch.setattr(folders, "RUN", tmp_path)
+    instance = Instance("one")
+    instance.run.mkdir()
+    image = prepare(read_files(enforce.OBSERVE), None).image
+    before = Enforced(3, Snapshot("old.toml", "", {}), "abc", image.policy, dict(image.counters))
+    records.write(instance, before)
+
+    def no_room(*_: object) -> int:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(enforce, "apply", no_room)
+    with pytest.raises(EngineError, match="the old policy stands"):
+        enforce.switch(instance, replace(before, snapshot=Snapshot("new.toml", "", {})), image, before)
+    assert records.read(instance, Enforced) == before
