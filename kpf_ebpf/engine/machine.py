@@ -11,7 +11,7 @@ from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import bpffs_mount
 from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.kernel.btf import VMLINUX
-from kpf_ebpf.kernel.load import LoadError, bcc_version
+from kpf_ebpf.kernel.compile import LoadError, bcc_version
 
 NO_ROOT_CGROUP = Path("/etc/kpf-ebpf/no-root-cgroup")
 LOCKDOWN = Path("/sys/kernel/security/lockdown")

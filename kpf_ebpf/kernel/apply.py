@@ -42,7 +42,7 @@ def fill_slot(pins: Path, image: MapImage, slot: int) -> None:
     """Makes the ten inner maps of a slot that no program reads. An error leaves the active slot as it was."""
     for name, items in pack_image(image).items():
         spec = maps.INNER_MAPS[name]
-        inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, len(items), spec.flags)
+        inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, max(1, len(items)), spec.flags)
         try:
             bpf.update_many(inner, items)
             with opened(pins / name) as outer:

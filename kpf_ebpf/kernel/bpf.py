@@ -12,9 +12,13 @@ _SYSCALL = 321  # bpf, x86-64
 _libc = ctypes.CDLL(None, use_errno=True)
 
 MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY = 0, 1, 2, 3, 4
-OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 6, 7, 8, 9, 10
-PROGRAM_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, UPDATE_BATCH = 13, 15, 16, 17, 26
+PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 5, 6, 7, 8, 9, 10
+PROGRAM_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, BTF_LOAD, UPDATE_BATCH = 13, 15, 16, 17, 18, 26
 ALLOW_MULTI, REPLACE = 2, 4
+NAME_BYTES = 15
+"""Bytes of a map's or program's name that the kernel keeps."""
+LOG_BYTES = 4 << 20
+"""Bytes of the verifier's text that are read."""
 NOEXIST = 1
 """Flag of ``update``: only if there is no such element yet."""
 
@@ -38,9 +42,51 @@ def _pointer(data: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(data)
 
 
-def create_map(kind: int, key: int, value: int, entries: int, flags: int) -> int:
-    """A new map's descriptor."""
-    return call(MAP_CREATE, struct.pack("=IIIII", kind, key, value, max(1, entries), flags))
+def create_map(
+    kind: int,
+    key: int,
+    value: int,
+    entries: int,
+    flags: int,
+    *,
+    name: str = "",
+    inner: int = 0,
+    types: tuple[int, int, int] | None = None,
+) -> int:
+    """A new map's descriptor. ``inner`` is a map of maps' template; ``types`` a BTF, and key and value in it."""
+    sizes = struct.pack("=IIIIIII", kind, key, value, entries, flags, inner, 0)
+    return call(MAP_CREATE, sizes + _short(name) + struct.pack("=IIII", 0, *(types or (0, 0, 0))))
+
+
+def load_btf(data: bytes) -> int:
+    """The descriptor of a BTF blob, as the kernel has taken it."""
+    block = ctypes.create_string_buffer(data, len(data))
+    return call(BTF_LOAD, struct.pack("=QQIII", _pointer(block), 0, len(data), 0, 0))
+
+
+def _short(name: str) -> bytes:
+    return name.encode()[:NAME_BYTES].ljust(NAME_BYTES + 1, b"\0")
+
+
+def load_program(
+    name: str, kind: int, code: bytes, attach_type: int, target: int = 0, log: ctypes.Array[ctypes.c_char] | None = None
+) -> int:
+    """Has the kernel verify and take a program; its descriptor. ``target``: the BTF id of what it attaches to."""
+    block, license_text = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
+    attributes = struct.pack("=IIQQ", kind, len(code) // 8, _pointer(block), _pointer(license_text))
+    attributes += struct.pack("=IIQII", 1, len(log), _pointer(log), 0, 0) if log else bytes(24)
+    attributes += _short(name) + struct.pack("=II", 0, attach_type) + bytes(36) + struct.pack("=I", target)
+    return call(PROG_LOAD, attributes)
+
+
+def complaint(name: str, kind: int, code: bytes, attach_type: int, target: int) -> list[str]:
+    """What the verifier says of a program that it refuses, in lines."""
+    log = ctypes.create_string_buffer(LOG_BYTES)
+    try:
+        os.close(load_program(name, kind, code, attach_type, target, log))
+    except OSError:
+        return log.value.decode("utf-8", "replace").splitlines()
+    return []
 
 
 def update(fd: int, key: bytes, value: bytes, flags: int = 0) -> None:

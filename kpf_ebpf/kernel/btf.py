@@ -14,7 +14,7 @@ from pathlib import Path
 VMLINUX = Path("/sys/kernel/btf/vmlinux")
 MAGIC = 0xEB9F
 
-_KIND_STRUCT, _KIND_UNION = 4, 5
+_KIND_STRUCT, _KIND_UNION, _KIND_FUNC = 4, 5, 12
 # Bytes that follow the 12-byte header of a record, per entry (vlen) and fixed, by kind.
 _PER_ENTRY = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
 _FIXED = {1: 4, 3: 12, 14: 4, 17: 4}
@@ -50,6 +50,7 @@ class Btf:
         self._strings = header + string_at
         self._by_name: dict[int, list[int]] = {}
         self._place: dict[int, tuple[int, int, bool]] = {}
+        self._functions: dict[int, int] = {}
         at, end, type_id = header + type_at, header + type_at + type_size, 0
         unpack = struct.Struct("<III").unpack_from
         while at < end:
@@ -60,6 +61,8 @@ class Btf:
                 self._place[type_id] = (at + 12, entries, bool(info >> 31))
                 if name and kind == _KIND_STRUCT:
                     self._by_name.setdefault(name, []).append(type_id)
+            elif kind == _KIND_FUNC:
+                self._functions[name] = type_id
             at += 12 + _PER_ENTRY.get(kind, 0) * entries + _FIXED.get(kind, 0)
         self._names = {self._text(name): ids for name, ids in self._by_name.items()}
 
@@ -85,6 +88,16 @@ class Btf:
         if not ids:
             raise BtfError(f"the kernel's type information has no struct {structure}")
         return self._members(ids[0], 0)
+
+    def function(self, name: str) -> int | None:
+        """The type id of a function of the kernel; None: it has none of this name."""
+        needle = b"\0" + name.encode() + b"\0"
+        at = self._data.find(needle, self._strings)
+        while at >= 0:
+            if (type_id := self._functions.get(at + 1 - self._strings)) is not None:
+                return type_id
+            at = self._data.find(needle, at + 1)
+        return None
 
     def offset(self, structure: str, *candidates: str) -> int:
         """The byte offset of the first of the named members that the structure has."""
@@ -139,12 +152,11 @@ _MEMBERS = {
 }
 
 
-def offsets(data: bytes) -> dict[str, int]:
+def offsets(btf: Btf) -> dict[str, int]:
     """The macros (without the KPF_BTF_ prefix) that ``bpf/`` is compiled with: byte offsets, and one bit mask.
 
     Raises BtfError. The ctime is a timespec64 up to 6.10 (seconds, then nanoseconds), two members after.
     """
-    btf = Btf(data)
     found = {macro: btf.offset(*place) for macro, place in _MEMBERS.items()}
     inode = btf.members("inode")
     if "i_ctime_nsec" in inode:
@@ -155,3 +167,35 @@ def offsets(data: bytes) -> dict[str, int]:
     found["SOCK_SK_KERN_SOCK"] = kernel_bit // 8
     found["SOCK_SK_KERN_SOCK_MASK"] = 1 << kernel_bit % 8
     return found
+
+
+STORAGE_KEY = 1
+STORAGE_VALUES = {"identity": 5, "cache": 6}
+"""Type ids in ``storage_types``."""
+
+
+def storage_types(storage: Mapping[str, tuple[int, int | None]]) -> bytes:
+    """A BTF blob that describes the values of socket storage, as far as the kernel wants to know it.
+
+    ``storage``: size, and the offset of the spin lock or None. Ids: 1 int, 2 char, 3 struct bpf_spin_lock, 4 an array
+    of char (so large as nothing is), then a structure for each map in the order of STORAGE_VALUES.
+    """
+    strings, records = bytearray(b"\0"), b""
+
+    def text(word: str) -> int:
+        strings.extend(word.encode() + b"\0")
+        return len(strings) - len(word) - 1
+
+    def record(name: str, kind: int, entries: int, size: int, rest: bytes = b"") -> bytes:
+        return struct.pack("<III", text(name), kind << 24 | entries, size) + rest
+
+    records += record("int", 1, 0, 4, struct.pack("<I", 1 << 24 | 32))
+    records += record("char", 1, 0, 1, struct.pack("<I", 8))
+    records += record("bpf_spin_lock", _KIND_STRUCT, 1, 4, struct.pack("<III", text("val"), 1, 0))
+    records += struct.pack("<III", 0, 3 << 24, 0) + struct.pack("<III", 2, 1, 1)
+    for name in STORAGE_VALUES:
+        size, lock = storage[name]
+        member = b"" if lock is None else struct.pack("<III", text("lock"), 3, 8 * lock)
+        records += record(f"kpf_{name}", _KIND_STRUCT, len(member) // 12, size, member)
+    header = struct.pack("<HBBIIIII", MAGIC, 1, 0, 24, 0, len(records), len(records), len(strings))
+    return header + records + bytes(strings)

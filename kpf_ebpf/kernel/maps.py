@@ -78,3 +78,8 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
     }
 )
 """Every pinned map, by its name (its file below the pin folder)."""
+
+STORAGE: Mapping[str, tuple[int, int | None]] = MappingProxyType(
+    {"identity": (ctypes.sizeof(abi.Identity), None), "cache": (ctypes.sizeof(abi.Cache), abi.Cache.lock.offset)}
+)
+"""Socket storage by name: its value's size, and where in it the spin lock is. The kernel asks for their types."""

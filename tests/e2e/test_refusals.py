@@ -95,7 +95,8 @@ def test_a_bcc_before_0_25_is_refused(bench: Bench, tmp_path: Path) -> None:
     """BCC 0.24 does not know attach types for load_func."""
     old = tmp_path / "bcc"
     old.mkdir()
-    (old / "__init__.py").write_text('__version__ = "0.24.0"\n')
+    (old / "__init__.py").touch()
+    (old / "version.py").write_text("__version__ = '0.24.0'\n")
     refused(bench.try_up(DENY_ALL, binds={"/usr/lib/python3/dist-packages/bcc": old}), "0.24.0", "0.25")
 
 

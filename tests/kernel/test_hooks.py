@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from kpf_ebpf.kernel import bpf, hooks, maps
+from kpf_ebpf.kernel.compile import LoadError
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, AttachError
-from kpf_ebpf.kernel.load import LoadError, Programs, load
+from kpf_ebpf.kernel.load import Programs, load
 from tests.kernel.conftest import Kernel
 
 

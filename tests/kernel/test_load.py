@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
+import pytest
+
 from kpf_ebpf.kernel import bpf, load
+from kpf_ebpf.kernel.compile import LoadError, bcc_version, compile_text, source_folder, telling
+from kpf_ebpf.kernel.compiled import Program
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM
 from tests.kernel.conftest import Kernel
 
 VERIFIER_LIMIT = 1_000_000
 """Instructions the kernel walks at most."""
 
-DYING = """
-import os
-from kpf_ebpf.kernel import load
-with load._captured():
-    os.write(2, b"some line\\nerror: bpf/x.c:1:1: Looks like the BPF stack limit is exceeded\\n")
-    os._exit(1)  # as LLVM does
+TOO_DEEP = """
+int kpf_deep(struct __sk_buff *skb) {
+    volatile char deep[600];
+    for (int i = 0; i < 600; i++) deep[i] = skb->len;
+    return deep[skb->mark % 600];
+}
 """
 
 
-def test_a_compiler_that_ends_the_process_is_told() -> None:
-    """LLVM calls exit() on what it cannot compile: the line that says why still comes, and the exit status is 1."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", DYING], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("kpf-ebpf: the compiler gave up: error: bpf/x.c:1:1") and "doctor" in done.stderr
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("int kpf_wrong(void *ctx) { return nothing_of_this_name; }", "nothing_of_this_name", id="mistake"),
+        pytest.param(TOO_DEEP, "stack", id="llvm-ends-the-process"),
+    ],
+)
+def test_what_cannot_be_compiled_is_told_in_one_line(kernel: Kernel, text: str, said: str) -> None:
+    """Also where LLVM calls exit(): the line that says why comes as an error, and nothing is left behind."""
+    scratch = kernel.programs.pins / "scratch-of-a-test"
+    with pytest.raises(LoadError, match=r"the compiler gave up: .*doctor") as caught:
+        compile_text(text, [], source_folder(), scratch)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert not scratch.exists()
 
 
 def test_the_telling_line_is_found() -> None:
@@ -40,8 +49,15 @@ def test_the_telling_line_is_found() -> None:
         "",
         "Verification failed",
     ]
-    assert load._telling(lines).startswith("R1 pointer arithmetic on sock prohibited")
-    assert load._telling([]).startswith("no message")
+    assert telling(lines).startswith("R1 pointer arithmetic on sock prohibited")
+    assert telling([]).startswith("no message")
+
+
+def test_what_the_kernel_refuses_is_told_in_the_verifiers_words() -> None:
+    """A program that returns without a result: its name, and the line of the verifier that says so."""
+    leave = (0x95).to_bytes(8, "little")
+    with pytest.raises(LoadError, match=r"refuses program kpf_wrong: Permission denied: R0 !read_ok"):
+        load._load_one("kpf_wrong", Program(leave, ()), {}, 17, 0, 0)
 
 
 def test_every_program_loads_with_room_to_spare(
@@ -50,7 +66,7 @@ def test_every_program_loads_with_room_to_spare(
     """All hooks are there; no program takes half of what the verifier allows. The figures go to the report."""
     loaded = kernel.programs.descriptors
     walked = {name: bpf.verified(descriptor) for name, descriptor in loaded.items()}
-    record_testsuite_property("bcc", load.bcc_version())
+    record_testsuite_property("bcc", bcc_version())
     record_testsuite_property("scripts", "by file" if SCRIPT_PROGRAM in loaded else "by path")
     for name, count in walked.items():
         record_testsuite_property(f"verified {name}", count)

@@ -1,0 +1,132 @@
+"""Compiles bpf/ with BCC, in a process of its own. The only module that imports bcc.
+
+LLVM takes some hundred megabytes, and where it cannot go on it ends the process: neither shall be ours.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from kpf_ebpf.kernel.compiled import Compiled, decode, encode, fetch, keep, key_of, unlink_maps
+
+SOURCES = ("kpf_abi.h", "maps.c", "count.c", "processes.c", "cgroups.c", "packet.c", "classify.c", "early.c",
+           "verdict.c", "sockets.c", "packets.c", "options.c", "adapters.c", "probes.c", "exact.c")  # fmt: skip
+OLDEST_BCC = (0, 25)
+"""The first whose compiler knows what is asked of it."""
+BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
+DEADLINE = 300
+"""Seconds that the compiler may take: emulated processors are slow."""
+
+
+class LoadError(Exception):
+    """The programs could not be compiled or loaded; the message says what, why, and what to do."""
+
+
+def source_folder() -> Path:
+    """Where the C is: beside this package when installed, or at the top of a checkout."""
+    installed = Path(__file__).resolve().parent.parent / "bpf"
+    return installed if installed.is_dir() else Path(__file__).resolve().parents[2] / "bpf"
+
+
+_TELLING = re.compile(r"^R\d+ |prohibited|\berror: |too large|stack limit|unknown func|not allowed|cannot use helper")
+
+
+def telling(lines: list[str]) -> str:
+    """The line of a compiler's or verifier's text that says what is wrong."""
+    found = [line for line in lines if _TELLING.search(line)] or [line for line in lines if line.strip()]
+    return (found or ["no message"])[-1].strip() + f" ({len(lines)} lines omitted)"
+
+
+def bcc_version() -> str:
+    """The version of the BCC that this Python can use, without loading it.
+
+    Raises LoadError if there is none, or one that is too old.
+    """
+    found = importlib.util.find_spec("bcc")
+    if found is None or found.origin is None:
+        raise LoadError(f"BCC is missing (no module named bcc); {BCC_REMEDY}")
+    try:
+        text = Path(found.origin).with_name("version.py").read_text()
+    except OSError as problem:
+        raise LoadError(f"BCC is missing ({problem}); {BCC_REMEDY}") from problem
+    match = re.search(r"__version__\s*=\s*['\"]((\d+)\.(\d+)[^'\"]*)", text)
+    version = match[1] if match else "0"
+    if match is None or (int(match[2]), int(match[3])) < OLDEST_BCC:
+        raise LoadError(f"BCC {version} is too old; {BCC_REMEDY}")
+    return version
+
+
+def compiled(offsets: Mapping[str, int], scratch: Path) -> Compiled:
+    """The programs for a kernel with these offsets: kept ones, or made now. Raises LoadError.
+
+    ``scratch`` is a folder in a bpf file system: BCC makes the maps that the programs name, and they go again.
+    """
+    folder = source_folder()
+    text = "".join(f'#line 1 "bpf/{name}"\n{(folder / name).read_text()}' for name in SOURCES)
+    flags = [f"-DKPF_BTF_{name}={value}" for name, value in sorted(offsets.items())]
+    stubs = sorted((folder / "stub").rglob("*.h"))
+    key = key_of([text, *flags, *(path.read_text() for path in stubs), bcc_version(), os.uname().release])
+    found = fetch(key)
+    if found is None:
+        found = compile_text(text, flags, folder, scratch)
+        keep(key, found)
+    return found
+
+
+def compile_text(text: str, flags: list[str], folder: Path, scratch: Path) -> Compiled:
+    """Every program of a C text. Raises LoadError."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    flags = [*flags, f'-DKPF_PIN="{scratch}"', "-Werror=implicit-function-declaration", f"-I{folder}/stub/include"]
+    environment = {**os.environ, "BCC_KERNEL_SOURCE": str(folder / "stub")}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", __name__],
+            input=json.dumps({"text": text, "flags": flags}).encode(),
+            capture_output=True,
+            timeout=DEADLINE,
+            env=environment,
+            check=False,
+        )
+        return decode(done.stdout)
+    except subprocess.TimeoutExpired as problem:
+        raise LoadError(f"the compiler needed more than {DEADLINE} s; run `kpf-ebpf doctor`") from problem
+    except ValueError as problem:
+        lines = done.stderr.decode("utf-8", "replace").splitlines()
+        raise LoadError(f"the compiler gave up: {telling(lines)}; run `kpf-ebpf doctor`") from problem
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def main() -> None:
+    """Compiles what standard input asks for; the programs go to standard output, messages to standard error."""
+    import bcc
+
+    asked = json.load(sys.stdin)
+    # BCC loads fentry and LSM programs by itself, and gives up the whole module where they are refused
+    kind = type("Module", (bcc.BPF,), {"_trace_autoload": lambda self: None})
+    module = kind(text=asked["text"].encode(), cflags=asked["flags"])
+    library, handle = bcc.lib, module.module
+    library.bpf_table_name.restype = ctypes.c_char_p  # bcc itself has no use for this one
+    library.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    names = {
+        library.bpf_table_fd_id(handle, index): library.bpf_table_name(handle, index).decode()
+        for index in range(library.bpf_num_tables(handle))
+    }
+    functions = [library.bpf_function_name(handle, index) for index in range(library.bpf_num_functions(handle))]
+    programs = {name.decode(): unlink_maps(module.dump_func(name), names) for name in functions}
+    sys.stdout.buffer.write(encode(Compiled(MappingProxyType(programs))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Compiled programs: what is kept comes back as it was, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kpf_ebpf.kernel.compiled import (
+    KEPT,
+    Compiled,
+    Program,
+    decode,
+    encode,
+    fetch,
+    keep,
+    key_of,
+    unlink_maps,
+)
+
+LOAD_MAP_5 = bytes([0x18, 0x11, 0, 0, 5, 0, 0, 0])
+LOAD_NUMBER_5 = bytes([0x18, 0x01, 0, 0, 5, 0, 0, 0])
+LEAVE = bytes([0x95, 0, 0, 0, 0, 0, 0, 0])
+ONE = Compiled({"kpf_one": Program(LOAD_MAP_5 + bytes(8) + LEAVE, ((0, "flows"),))})
+
+
+def test_only_references_to_maps_are_taken_out_and_put_in() -> None:
+    """A 64-bit load is a map's only if its source register says so; other numbers stay."""
+    program = unlink_maps(LOAD_NUMBER_5 + bytes(8) + LOAD_MAP_5 + bytes(8) + LEAVE, {5: "flows"})
+    assert program.maps == ((2, "flows"),)
+    linked = program.linked({"flows": 258})
+    assert linked[:16] == LOAD_NUMBER_5 + bytes(8)
+    assert linked[16:24] == bytes([0x18, 0x11, 0, 0, 2, 1, 0, 0])
+
+
+@given(st.dictionaries(st.text(), st.builds(Program, st.binary(), st.just(((3, "flows"),)))))
+def test_a_compilation_survives_its_encoding(programs: dict[str, Program]) -> None:
+    """encode and decode are each other's reverse."""
+    assert decode(encode(Compiled(programs))).programs == programs
+
+
+JSON = st.recursive(
+    st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)
+
+
+@given(st.binary() | JSON.map(lambda found: json.dumps({"format": 1, "programs": found}).encode()))
+def test_other_bytes_are_refused_with_a_value_error(data: bytes) -> None:
+    """Whatever lies there: a compilation, or ValueError."""
+    with contextlib.suppress(ValueError):
+        assert isinstance(decode(data), Compiled)
+
+
+def test_what_is_kept_is_fetched_by_its_key_alone(tmp_path: Path) -> None:
+    """Another key finds nothing; the file is root's alone."""
+    folder = tmp_path / "cache"
+    assert keep("aa", ONE, folder)
+    assert fetch("aa", folder) == ONE
+    assert fetch("ab", folder) is None
+    assert (folder / "aa").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "owner", "link", "cut"])
+def test_what_others_could_have_written_is_not_used(tmp_path: Path, what: str) -> None:
+    """A folder or file that others may write, a file of another user's, a link, half a file: compiled anew."""
+    folder = tmp_path / "cache"
+    keep("aa", ONE, folder)
+    if what == "folder":
+        folder.chmod(0o777)
+    elif what == "file":
+        (folder / "aa").chmod(0o666)
+    elif what == "owner":
+        os.chown(folder / "aa", 65534, 65534)
+    elif what == "link":
+        (folder / "aa").rename(folder / "ac")
+        (folder / "aa").symlink_to("ac")
+    else:
+        (folder / "aa").write_bytes((folder / "aa").read_bytes()[:40])
+    assert fetch("aa", folder) is None
+
+
+def test_a_disk_that_takes_nothing_costs_time_only(tmp_path: Path) -> None:
+    """Where the folder cannot be made, keeping says no and raises nothing."""
+    (tmp_path / "file").touch()
+    assert not keep("aa", ONE, tmp_path / "file" / "cache")
+
+
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    """Old compilations go, so that the folder stays small."""
+    for number in range(KEPT + 3):
+        keep(f"{number:02x}", ONE, tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == KEPT
+    assert fetch(f"{KEPT + 2:02x}", tmp_path / "cache") == ONE
+
+
+def test_a_key_depends_on_where_one_part_ends() -> None:
+    """Text moved from one part to the next makes another key."""
+    assert key_of(["ab", "c"]) != key_of(["a", "bc"])
