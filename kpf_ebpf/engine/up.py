@@ -19,8 +19,8 @@ from kpf_ebpf.engine.snapshot import ReadPolicy, read_files
 from kpf_ebpf.kernel import adapters, hooks
 from kpf_ebpf.kernel.adopt import adopt
 from kpf_ebpf.kernel.apply import Active, read_active, write_active
-from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.compile import LoadError
+from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.load import Programs, load
 from kpf_ebpf.kernel.processes import scan
 from kpf_ebpf.kernel.scripts import settle
