@@ -16,7 +16,8 @@ RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil p
 DEMO_PACKAGES := curl ncat iproute2
 VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static git
 KERNELS ?=
-TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs btrfs-progs
+TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse \
+                 squashfs-tools fuse3
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 

@@ -124,7 +124,7 @@ struct kpf_process {
     struct kpf_file file;
     struct kpf_file script;  /* zero: not a script */
     u32 component;         /* enum kpf_component; inherited over fork, lost at exec */
-    u32 pad;
+    u32 appimage;          /* what it executes from FUSE is itself: it is an AppImage, or was executed so */
 };
 /* Where paths mean what they mean to the policy: a mount namespace, and a root folder in it (kernel pointers). */
 struct kpf_home {

@@ -47,6 +47,37 @@ static __always_inline void kpf_identify_file(struct kpf_file *key, u64 file)
     key->ctime_nanoseconds = kpf_read_u32(inode, KPF_BTF_INODE_CTIME_NANOSECONDS) & 0x7fffffff;
 }
 
+static __always_inline int kpf_is_fuse(u64 file)
+{
+    u64 superblock = kpf_read_pointer(kpf_read_pointer(file, KPF_BTF_FILE_F_INODE), KPF_BTF_INODE_I_SB);
+
+    return kpf_read_pointer(superblock, KPF_BTF_SUPER_BLOCK_S_MAGIC) == KPF_FUSE_MAGIC;
+}
+
+/* An AppImage says so in the padding of its ELF header: "AI" and its type. */
+static __always_inline u32 kpf_is_appimage(u64 binary)
+{
+    u32 mark = kpf_read_u32(binary, KPF_BTF_LINUX_BINPRM_BUF + 8) & 0xffffff;
+
+    return mark == ('A' | 'I' << 8 | 2 << 16) || mark == ('A' | 'I' << 8 | 1 << 16);
+}
+
+/*
+ * What an AppImage executes from a FUSE mount, as a rule its own, is that AppImage. (Who makes it mount something
+ * else, by its environment, has injected code into a program that is his own to start.)
+ */
+static __always_inline void kpf_identify_program(struct kpf_file *key, u64 file, const struct kpf_process *before)
+{
+    kpf_identify_file(key, file);
+    if (!key->inode && before && before->appimage && kpf_is_fuse(file))
+        *key = before->script.inode ? before->script : before->file;
+}
+
+static __always_inline int kpf_same_inode(const struct kpf_file *one, const struct kpf_file *other)
+{
+    return one->inode == other->inode && one->device == other->device && one->generation == other->generation;
+}
+
 static __always_inline void kpf_remember_process(u32 tgid, struct kpf_process *process)
 {
     if (processes.update(&tgid, process))
@@ -113,14 +144,24 @@ int kpf_exec(struct bpf_raw_tracepoint_args *ctx)
     u64 filename = kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILENAME);
     u64 interpreter = kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_INTERP);
     u32 tgid = bpf_get_current_pid_tgid() >> 32;
+    struct kpf_process *before = processes.lookup(&tgid);
     struct kpf_process process = {};
     struct kpf_path *path;
+    int known;
 
-    kpf_identify_file(&process.file, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE));
+    kpf_identify_program(&process.file, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE), before);
     path = kpf_read_path(filename);
     if (filename != interpreter)
         kpf_identify_script(&process.script, path);
+    else
+        process.appimage = kpf_is_appimage(binary);
+    known = before && before->appimage &&
+            kpf_same_inode(process.script.inode ? &process.script : &process.file,
+                           before->script.inode ? &before->script : &before->file);
+    process.appimage |= known;
     kpf_remember_process(tgid, &process);
+    if (known)
+        return 0; /* its path is the AppImage's, not that of what it executes */
     if (path && process.script.inode)
         paths.update(&process.script, path);
     else if (path && process.file.inode)
@@ -137,6 +178,7 @@ static __always_inline void kpf_check_file(u64 binary)
     u64 thread = bpf_get_current_pid_tgid();
     struct kpf_file key = {};
     u16 magic = 0;
+    u32 tgid;
 
     if (kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILENAME) !=
         kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_INTERP))
@@ -146,7 +188,8 @@ static __always_inline void kpf_check_file(u64 binary)
         pending.delete(&thread);
         return;
     }
-    kpf_identify_file(&key, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE));
+    tgid = thread >> 32;
+    kpf_identify_program(&key, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE), processes.lookup(&tgid));
     pending.update(&thread, &key);
 }
 

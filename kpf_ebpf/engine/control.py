@@ -96,7 +96,11 @@ def accept_program(instance: Instance, path: str) -> ResolvedApplication:
         )
         resolved = replace(before.resolved, applications=accepted)
         image = compile_image(resolved, before.counters)
-        switch(instance, replace(before, resolved=resolved, counters=dict(image.counters)), image, before)
+        digests = {
+            word: fact.sha256 if os.path.realpath(word) == target else digest for word, digest in before.digests.items()
+        }
+        made = replace(before, resolved=resolved, counters=dict(image.counters), digests=digests)
+        switch(instance, made, image, before)
         return next(one for one in accepted if one.path == target)
 
 

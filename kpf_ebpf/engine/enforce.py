@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from kpf_ebpf.engine import password, records
+from kpf_ebpf.engine.accepted import Accepted, digests, keep_accepted
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.prints import Print, Prints
@@ -15,16 +15,13 @@ from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.snapshot import ReadPolicy
 from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.facts.gather import application_words, gather
-from kpf_ebpf.facts.model import Facts, FileFact, FileKey, NameFact
+from kpf_ebpf.facts.model import Facts, NameFact
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel.apply import apply
-from kpf_ebpf.resolve.model import ResolvedApplication
 from kpf_ebpf.resolve.resolve import resolve
 
 POLICY = Path("/etc/kpf-ebpf/policy.toml")
-FORMER = 3
-"""Contents of a program remembered beside the accepted one."""
 OBSERVE = Path(__file__).resolve().parent.parent / "policy" / "observe.toml"
 
 
@@ -45,34 +42,6 @@ def policy_path(chosen: Path | None) -> Path:
     return POLICY if POLICY.exists() else OBSERVE
 
 
-def keep_accepted(facts: Facts, before: Iterable[ResolvedApplication], on_modified: str) -> Facts:
-    """The facts, with programs that changed since they were accepted marked so that they count as modified.
-
-    A file with the digest it had is the same program (a chmod, a hard link). With ``on_modified`` "accept-system",
-    what is only root's to write, folders included, is taken as it is. Processes that execute what was accepted before
-    keep their rights then. What counts as modified keeps the digest that was accepted, and gets an impossible ctime.
-    """
-    accepted = {application.path: application for application in before}
-
-    def judged(fact: FileFact) -> FileFact:
-        known = accepted.get(fact.path)
-        if known is None or fact.problem or fact.key == known.key:
-            return replace(fact, former=known.former) if known else fact
-        same = fact.sha256 == known.sha256
-        if same or (on_modified == "accept-system" and fact.root_owned and fact.roots_folders):
-            former = [key for key in (known.key, *known.former) if key.ctime_seconds >= 0 and key != fact.key]
-            return replace(fact, former=tuple(former[:FORMER]))
-        gone = [replace(key, ctime_seconds=-1) for key in (known.key, *known.former) if _place(key) != _place(fact.key)]
-        return replace(fact, sha256=known.sha256, key=replace(fact.key, ctime_seconds=-1), former=tuple(gone[:FORMER]))
-
-    found = {word: tuple(judged(fact) for fact in programs) for word, programs in facts.applications.items()}
-    return replace(facts, applications=MappingProxyType(found))
-
-
-def _place(key: FileKey) -> tuple[int, int, int]:
-    return key.inode, key.device, key.generation
-
-
 def prepare(
     read: ReadPolicy,
     identify: Identify | None,
@@ -85,7 +54,8 @@ def prepare(
     """Resolves and compiles a policy; ``names`` need no asking. Raises EngineError for one that is too large."""
     prints = Prints(application_words(read.policy)).take(walk=True)
     facts = gather(read.policy, identify, password_set=password_set, netns_cookie=cookie, names=names)
-    facts = keep_accepted(facts, before.resolved.applications if before else (), read.policy.preferences.on_modified)
+    accepted = Accepted(before.resolved.applications, before.digests) if before else Accepted()
+    facts = keep_accepted(facts, accepted, read.policy.preferences.on_modified)
     resolved = resolve(read.policy, facts)
     resolved = replace(resolved, warnings=(*map(str, read.findings), *resolved.warnings))
     try:
@@ -117,6 +87,7 @@ def enforce(
         names=tuple(ready.facts.names.values()),
         name_grace=read.policy.preferences.name_grace,
         prints=ready.prints,
+        digests=digests(ready.facts, before.digests if before else {}),
     )
     return switch(instance, made, ready.image, before), ready.image
 

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterable
 from pathlib import Path
 
 from kpf_ebpf.facts.wildcards import expand, is_wildcard
 
-Print = tuple[int, int, int]
-"""Device, inode and ctime (ns) of a file."""
+Print = tuple[int, int, int, int]
+"""Device, inode and ctime (ns) of a file, and how often file systems were mounted or unmounted below it, or may be."""
+
+
+class Mounts:
+    """Counts changes of the mounts that this process sees, as far as they happened between two looks."""
+
+    def __init__(self) -> None:
+        self._file = -1
+        self._poll = select.poll()
+        self._count = 0
+
+    def count(self) -> int:
+        """How many looks found a change. The kernel tells of it by an error condition (proc(5), mountinfo)."""
+        if self._file < 0:
+            self._file = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+            self._poll.register(self._file, select.POLLPRI)
+        self._count += bool(self._poll.poll(0))
+        return self._count
+
+
+_MOUNTS = Mounts()
 
 
 class Prints:
@@ -24,12 +45,14 @@ class Prints:
         if walk:
             self._matches = {word: expand(word)[0] for word in self._words if is_wildcard(word)}
         paths = (path for word in self._words for path in self._matches.get(word, () if is_wildcard(word) else (word,)))
-        return {path: found for path in paths if (found := _print(path)) is not None}
+        mounts, root = _MOUNTS.count(), Path("/").stat().st_dev
+        return {path: found for path in paths if (found := _print(path, mounts, root)) is not None}
 
 
-def _print(path: str) -> Print | None:
+def _print(path: str, mounts: int, root: int) -> Print | None:
+    """An image that was changed while it was not mounted shows no other time; what lies on ``root`` is always there."""
     try:
         status = Path(os.path.realpath(path)).stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_ctime_ns, 0 if status.st_dev == root else mounts

@@ -33,8 +33,10 @@ class Enforced:
     counters: dict[str, int]
     names: tuple[NameFact, ...] = ()
     name_grace: int = 0
-    prints: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    prints: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     """Of the program files (engine.prints), taken before they were looked at."""
+    digests: dict[str, str] = field(default_factory=dict)
+    """The SHA-256 accepted at each path that the policy names, also of files that are gone."""
 
     def image(self) -> MapImage:
         """The image the kernel has, compiled once more."""

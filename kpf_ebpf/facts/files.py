@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kpf_ebpf.facts.model import FileFact, FileKey
+from kpf_ebpf.facts.steady import IN_MEMORY, Unsteady, held, is_in_memory
 from kpf_ebpf.facts.wildcards import Trusts, expand, in_roots_folders, is_roots, is_wildcard
 
 CHUNK_BYTES = 1 << 20
@@ -147,17 +148,29 @@ def _key(status: os.stat_result, generation: int) -> FileKey:
 
 def _read(fact: FileFact, file: int, identify: Identify, trusts: Trusts) -> FileFact:
     """Complete a fact from the open file: key and digest that belong together, or a problem."""
+    if is_in_memory(file) and not is_roots(os.fstat(file)):
+        return replace(fact, key=identify(file), problem=IN_MEMORY)
+    try:
+        with held(file):
+            fact, digest, script = _hashed(fact, file, identify, trusts)
+    except Unsteady as problem:
+        return replace(fact, key=identify(file), problem=str(problem))
+    if fact.problem:
+        return fact
+    if digest is None:
+        return replace(fact, problem=TOO_LARGE)
+    return replace(fact, sha256=digest, script=script, roots_folders=_in_roots_folders(fact.path, trusts))
+
+
+def _hashed(fact: FileFact, file: int, identify: Identify, trusts: Trusts) -> tuple[FileFact, str | None, bool]:
+    """The fact with a key, the digest, and whether it is a script; with a problem if it keeps changing."""
     for _ in range(HASH_TRIES):
         key = identify(file)
         digest, script = _digest(file)
         fact = replace(fact, key=key, root_owned=trusts(os.fstat(file)))
         if identify(file) == key:
-            break
-    else:
-        return replace(fact, problem=CHANGING)
-    if digest is None:
-        return replace(fact, problem=TOO_LARGE)
-    return replace(fact, sha256=digest, script=script, roots_folders=_in_roots_folders(fact.path, trusts))
+            return fact, digest, script
+    return replace(fact, problem=CHANGING), None, False
 
 
 def _digest(file: int) -> tuple[str | None, bool]:

@@ -148,9 +148,9 @@ class File(ctypes.Structure):
 
 
 class Process(ctypes.Structure):
-    """A process: the file it executes, the script that file interprets, and a registered component."""
+    """A process: its file, the script that file interprets, a registered component, whether it is an AppImage."""
 
-    _fields_ = (("file", File), ("script", File), ("component", _u32), ("pad", _u32))
+    _fields_ = (("file", File), ("script", File), ("component", _u32), ("appimage", _u32))
 
 
 class Home(ctypes.Structure):

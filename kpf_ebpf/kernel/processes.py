@@ -51,10 +51,14 @@ def _pids() -> Iterator[int]:
 def _executed(pid: int, identify: Callable[[int], FileKey]) -> FileKey | None:
     """The file of a process that started before the firewall did.
 
-    Only in the first user namespace: elsewhere a process can make its exe link point to any file (PR_SET_MM_MAP).
+    Only in the first user namespace: elsewhere a process can make its exe link point to any file (PR_SET_MM_MAP). And
+    only if it has that file mapped as a program; then a liar has at least nothing that it could not get by injecting
+    code into the program it claims to be.
     """
     try:
         if Path(f"/proc/{pid}/ns/user").stat().st_ino != INITIAL_USER_NAMESPACE:
+            return None
+        if not _is_mapped(f"/proc/{pid}"):
             return None
         fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -65,6 +69,16 @@ def _executed(pid: int, identify: Callable[[int], FileKey]) -> FileKey | None:
         return None
     finally:
         os.close(fd)
+
+
+def _is_mapped(process: str) -> bool:
+    """Whether the file of a process' exe link is mapped in it, to be executed. Raises OSError."""
+    wanted = os.readlink(f"{process}/exe").replace("\n", "\\012")  # as maps(5) writes it
+    for line in Path(f"{process}/maps").read_text(errors="surrogateescape").split("\n"):
+        words = line.split(maxsplit=5)
+        if len(words) == 6 and "x" in words[1] and words[5] == wanted:
+            return True
+    return False
 
 
 def scan(pins: Path, identify: Callable[[int], FileKey]) -> int:

@@ -7,15 +7,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from .bench import DENY_ALL, INTERPRETER, SERVER, Bench
 from .child import Child, Result
 
 USER = 65534
 ATTACKS = Path(__file__).with_name("attacks.py")
-OPEN = pytest.mark.xfail(strict=True, reason="known to gain rights: docs/limits.md, Who is an application")
-"""An attack that still succeeds. When it no longer does, this fails: take the mark and the limit away."""
 VERB = ("tcp-connect", SERVER, 7000)
 
 

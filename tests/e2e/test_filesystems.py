@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from .bench import INTERPRETER, SERVER, Bench
-from .intruder import OPEN, USER, VERB, attack, connects, enforce, gains_nothing, only
-from .tools import system
+from .intruder import USER, VERB, attack, connects, enforce, gains_nothing, only
+from .tools import eventually, system
 
 MAKERS = {"ext4": ("mkfs.ext4", "-q", "-F"), "btrfs": ("mkfs.btrfs", "-q")}
 WRITTEN = ["tmpfs", "overlay", *MAKERS]
 """Kinds of file systems that programs are written to."""
+NOTED = pytest.mark.parametrize("kind", ["overlay", *MAKERS])
+"""Those that note the time of every change, also of one through a mapping."""
 KINDS = pytest.mark.parametrize("kind", WRITTEN)
 ALL_KINDS = pytest.mark.parametrize("kind", [*WRITTEN, "overlay-lower"])
 IMAGE_BYTES = 128 << 20
@@ -90,7 +92,7 @@ def test_the_file_decides_on_every_file_system(bench: Bench, mount: Mount, kind:
     bench.expect_log(application=bad, action="deny", id="default/internet-out")
 
 
-@KINDS
+@NOTED
 def test_a_change_in_place_is_seen_on_every_file_system(bench: Bench, mount: Mount, kind: str) -> None:
     """A user's own program that the policy names: once written to, it is modified and denied everything."""
     own = users_program(mount(kind))
@@ -99,13 +101,22 @@ def test_a_change_in_place_is_seen_on_every_file_system(bench: Bench, mount: Mou
     bench.expect_hits(f"modified/{own}")
 
 
-@pytest.mark.parametrize("kind", [pytest.param("tmpfs", marks=OPEN), "overlay", *MAKERS])
+@NOTED
 def test_a_change_through_a_mapping_is_seen(bench: Bench, mount: Mount, kind: str) -> None:
     """Writing to memory that is mapped from a program's file changes the program like any other way of writing."""
     own = users_program(mount(kind))
     enforce(bench, own)
     assert attack(bench, "mapped-at-once", own, own).line().errno == "EPERM"
     bench.expect_hits(f"modified/{own}")
+
+
+def test_a_users_program_in_memory_is_not_recognised(bench: Bench, mount: Mount) -> None:
+    """tmpfs notes no change through a mapping: a program that its user may write has no rights there, and is told."""
+    own = users_program(mount("tmpfs"))
+    bench.up(policy=only(own))
+    bench.peer("tcp-echo", SERVER, 7000)
+    assert connects(bench, own).errno == "EPERM"
+    assert any(own in warning and "memory" in warning for warning in bench.status()["warnings"])
 
 
 def users_program(folder: Path) -> str:
@@ -188,6 +199,31 @@ def elsewhere(bench: Bench, source: str, target: str) -> subprocess.CompletedPro
     text = f'mount --bind {source} {target} && exec {target} -I "$@"'
     sender = str(Path(__file__).with_name("sender.py"))
     return bench.real("unshare", "--mount", "sh", "-c", text, "sh", sender, *map(str, VERB))
+
+
+def test_an_image_changed_while_it_was_not_mounted(bench: Bench, mount: Mount) -> None:
+    """The same inode, the same times, another content: the Engine looks again when a file system was mounted."""
+    folder = mount("ext4")
+    path = program(folder, "tool", b"first-content")
+    enforce(bench, path)
+    for child in bench.children:
+        child.stop()
+    system("umount", str(folder))
+    image = bench.folder / f"{folder.name}.img"
+    data = image.read_bytes()
+    assert data.count(b"first-content") >= 1
+    image.write_bytes(data.replace(b"first-content", b"other-content"))
+    system("mount", "-o", "loop,ro", str(image), str(folder))
+    assert Path(path).read_bytes().endswith(b"other-content")
+    bench.peer("tcp-echo", SERVER, 7000)
+    assert eventually(lambda: state_of(bench, path) == "modified")
+    assert connects(bench, path).errno == "EPERM"
+    bench.expect_hits(f"modified/{path}")
+
+
+def state_of(bench: Bench, path: str) -> str:
+    """Return what status says of a program."""
+    return next((str(one["state"]) for one in bench.status()["applications"] if one["path"] == path), "gone")
 
 
 def test_a_recycled_device_number_lends_nothing(bench: Bench, mount: Mount) -> None:

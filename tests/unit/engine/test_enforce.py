@@ -9,7 +9,8 @@ from types import MappingProxyType
 import pytest
 
 from kpf_ebpf.engine import enforce, folders, records
-from kpf_ebpf.engine.enforce import keep_accepted, prepare
+from kpf_ebpf.engine.accepted import Accepted, digests, keep_accepted
+from kpf_ebpf.engine.enforce import prepare
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess
@@ -21,7 +22,7 @@ from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule
 
 OLD, NEW = FileKey(7, 8, 9, 1000, 1), FileKey(7, 8, 9, 2000, 2)
 MODIFIED = ResolvedRule("modified//usr/bin/x", "modified", "modified: /usr/bin/x", Action.DENY)
-BEFORE = (ResolvedApplication("/usr/bin/x", OLD, "old", MODIFIED),)
+BEFORE = Accepted((ResolvedApplication("/usr/bin/x", OLD, "old", MODIFIED),))
 
 
 def facts(sha256: str, *, root_owned: bool = True) -> Facts:
@@ -52,9 +53,38 @@ def test_accept_system_takes_what_is_only_roots(root_owned: bool, accepted: bool
     assert (kept(facts("new", root_owned=root_owned), "accept-system").key == NEW) is accepted
 
 
+def test_the_same_key_with_another_content_counts_as_modified() -> None:
+    """An image that was changed while it was not mounted: neither inode nor ctime tell."""
+    same_key = FileFact("/usr/bin/x", OLD, "new", root_owned=False)
+    found = kept(Facts(applications=MappingProxyType({"/usr/bin/x": (same_key,)})), "deny")
+    assert found.key.ctime_seconds == -1 and found.sha256 == "old"
+
+
+def test_what_cannot_be_looked_at_any_more_counts_as_modified() -> None:
+    """Else a user's file held open for writing would be forgotten, and taken as new when it is closed."""
+    unreadable = FileFact("/usr/bin/x", NEW, "", problem="is open for writing")
+    found = kept(Facts(applications=MappingProxyType({"/usr/bin/x": (unreadable,)})), "deny")
+    assert (found.key.ctime_seconds, found.sha256, found.problem) == (-1, "old", "")
+
+
+@pytest.mark.parametrize(("sha256", "is_modified"), [("old", False), ("new", True)])
+def test_a_file_where_an_accepted_one_was_deleted_is_held_against_it(sha256: str, is_modified: bool) -> None:
+    """Gone at one look, there at the next: the same content is the same program, another one counts as modified."""
+    before = digests(keep_accepted(facts("old"), BEFORE, "deny"), {})
+    gone = digests(Facts(applications=MappingProxyType({"/usr/bin/x": ()})), before)
+    found = keep_accepted(facts(sha256), Accepted((), gone), "deny").applications["/usr/bin/x"][0]
+    assert (found.key.ctime_seconds == -1) is is_modified
+    assert found.sha256 == "old"
+
+
+def test_a_word_that_the_policy_has_no_more_is_forgotten() -> None:
+    """Digests are those of the policy's own words: they do not pile up, and a rule that comes back begins anew."""
+    assert digests(facts("old"), {"/usr/bin/y": "gone"}) == {"/usr/bin/x": "old"}
+
+
 def test_a_program_not_known_before_is_taken_as_it_is() -> None:
     """The first look at a program is the one that counts."""
-    assert keep_accepted(facts("new"), (), "deny") == facts("new")
+    assert keep_accepted(facts("new"), Accepted(), "deny") == facts("new")
 
 
 def test_a_rule_keeps_its_counter(tmp_path: Path) -> None:
