@@ -7,11 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from kpf_ebpf.engine import process, records
+from kpf_ebpf.engine.enforce import policy_path
 from kpf_ebpf.engine.errors import EngineError
-from kpf_ebpf.engine.folders import bpffs_mount
+from kpf_ebpf.engine.folders import Instance, bpffs_mount
+from kpf_ebpf.engine.snapshot import read_again, read_files
+from kpf_ebpf.facts.gather import explain_systems_proxy
+from kpf_ebpf.facts.proxy import ProxyAnswer
+from kpf_ebpf.facts.proxy_address import OVERRIDE
+from kpf_ebpf.facts.proxy_environment import parse_block
 from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.kernel.btf import VMLINUX
 from kpf_ebpf.kernel.compile import LoadError, bcc_version
+from kpf_ebpf.policy.errors import PolicyError
+from kpf_ebpf.policy.model import Preferences
 
 NO_ROOT_CGROUP = Path("/etc/kpf-ebpf/no-root-cgroup")
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
@@ -21,13 +30,17 @@ RANGE = "/proc/sys/net/ipv4/ip_local_port_range"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing looked at. ``needed``: without it ``up`` refuses. ``remedy`` is "" where all is well."""
+    """One thing looked at. ``needed``: without it ``up`` refuses. ``remedy`` is "" where all is well.
+
+    ``places`` are, for the proxy, all that were asked for it, in their order.
+    """
 
     name: str
     ok: bool
     found: str
     remedy: str = ""
     needed: bool = True
+    places: tuple[ProxyAnswer, ...] = ()
 
 
 def _root() -> Check:
@@ -98,6 +111,43 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
 def examine() -> tuple[Check, ...]:
     """Looks at everything."""
     return tuple(check() for check in _CHECKS)
+
+
+def examine_proxy(instance: Instance) -> Check:
+    """Looks at the proxy for registration and update check, as the instance's policy and Engine would find it."""
+    preferences, note = _preferences(instance)
+    return proxy_check(explain_systems_proxy(preferences, *_engines_environment(instance)), note)
+
+
+def proxy_check(places: tuple[ProxyAnswer, ...], note: str = "") -> Check:
+    """Says which of the places asked for a proxy decides; a proxy that cannot be used is no reason to refuse."""
+    winner = next((place for place in places if place.used), None)
+    if winner is None:
+        return Check("proxy", True, f"none found{note}", needed=False, places=places)
+    found = f"{winner.said.replace(f'; {OVERRIDE}', '')}, from {winner.source or winner.place}{note}"
+    remedy = 'set preferences.proxy in the policy: "http://host:port", or "none"' if winner.problem else ""
+    return Check("proxy", not winner.problem, found, remedy, needed=False, places=places)
+
+
+def _preferences(instance: Instance) -> tuple[Preferences, str]:
+    """What the policy says that is enforced, else the one that ``up`` would take; and a note if neither can be read."""
+    try:
+        enforced = records.enforced(instance)
+        read = read_again(enforced.snapshot) if enforced else read_files(policy_path(None))
+    except (EngineError, PolicyError, OSError, KeyError):
+        return Preferences(), " (the policy could not be read: as if it said nothing)"
+    return read.policy.preferences, ""
+
+
+def _engines_environment(instance: Instance) -> tuple[dict[str, str], str]:
+    """The environment of the Engine that lives, else of this process; and whose it is."""
+    try:
+        pid = process.living(instance)
+        if pid is not None:
+            return parse_block(Path(f"/proc/{pid}/environ").read_bytes()), "the Engine's environment"
+    except (EngineError, OSError):
+        pass
+    return dict(os.environ), "this command's environment"
 
 
 def require() -> None:

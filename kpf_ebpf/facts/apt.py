@@ -9,6 +9,8 @@ APT_FOLDER = "/etc/apt/apt.conf.d"
 APT_FILE = "/etc/apt/apt.conf"
 MAX_APT_CHARACTERS = 1 << 20
 """Characters of apt's configuration that are read, all files together."""
+MAX_FILES = 200
+"""Files of apt's folder that are read."""
 MAX_DEPTH = 64
 """Nested scopes; settings below are ignored."""
 
@@ -18,9 +20,13 @@ _TOKEN = re.compile(r'(?://|#)[^\n]*|/\*.*?(?:\*/|\Z)|"([^"]*)(?:"|\Z)|([{};]|[^
 
 def read_apt(read: Callable[[str], str | None], list_folder: Callable[[str], Sequence[str]]) -> str:
     """Read the text of apt's configuration files in apt's order, each ended by a new line."""
+    return "".join(f"{read(path) or ''}\n" for path in apt_files(list_folder))
+
+
+def apt_files(list_folder: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
+    """List the files that apt reads, in its order (apt.conf(5)): names that it ignores are left out."""
     names = [name for name in list_folder(APT_FOLDER) if _READ_NAME.fullmatch(name)]
-    texts = (read(path) or "" for path in [*(f"{APT_FOLDER}/{name}" for name in sorted(names)), APT_FILE])
-    return "".join(f"{text}\n" for text in texts)
+    return (*(f"{APT_FOLDER}/{name}" for name in sorted(names)[:MAX_FILES]), APT_FILE)
 
 
 def parse_apt(text: str) -> dict[str, str]:

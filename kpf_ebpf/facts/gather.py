@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
 
 from kpf_ebpf.facts.adapters import find_adapters
 from kpf_ebpf.facts.files import Identify, find_programs
 from kpf_ebpf.facts.model import Adapter, Facts, NameFact, ProxyFact
 from kpf_ebpf.facts.names import Lookup, literals, look_up, names_of, parse_hosts, system_lookup
-from kpf_ebpf.facts.proxy import find_proxy
+from kpf_ebpf.facts.proxy import ProxyAnswer, explain_proxy, find_proxy, proxy_prints
+from kpf_ebpf.facts.proxy_files import distrust, read_roots, stamp
 from kpf_ebpf.facts.system import cgroup_mount, find_cgroups, find_users, list_folder, parse_resolvers, read_text
-from kpf_ebpf.policy.model import Policy
+from kpf_ebpf.policy.model import Policy, Preferences
 
 
 def gather(
@@ -77,10 +78,34 @@ def gather_proxy(policy: Policy) -> ProxyFact:
     return find_proxy(
         preferences.proxy,
         os.environ,
-        read_text,
+        read_roots,
         list_folder=list_folder,
         registration=(preferences.registration_server, preferences.registration_port),
     )
+
+
+def explain_systems_proxy(
+    preferences: Preferences, environ: Mapping[str, str], process: str
+) -> tuple[ProxyAnswer, ...]:
+    """Ask every place for the proxy, for people: what each said, and which one decides.
+
+    ``environ`` stands for the Engine's environment, ``process`` says whose it is.
+    """
+    return explain_proxy(
+        preferences.proxy,
+        environ,
+        read_roots,
+        list_folder=list_folder,
+        registration=(preferences.registration_server, preferences.registration_port),
+        others=[(preferences.crash_server, 443)],
+        distrust=distrust,
+        process=process,
+    )
+
+
+def take_proxy_prints() -> tuple[tuple[str, Hashable], ...]:
+    """Take the prints of this machine's files that name a proxy; once they differ, ``gather_proxy`` is to be asked."""
+    return proxy_prints(stamp, list_folder)
 
 
 def gather_adapters() -> tuple[tuple[Adapter, ...], tuple[str, ...]]:

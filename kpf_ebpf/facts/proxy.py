@@ -1,42 +1,72 @@
-"""The HTTP proxy that the operating system's configuration names.
+"""The proxy that the operating system's configuration names, and why it is that one.
 
-Places asked, the first that speaks decides: this process' environment, /etc/environment, apt's configuration. Their
-values are hostile until parsed: bounded, without control characters, and never shown, since they may hold passwords.
+Places asked, in this order; the first that speaks decides, also by saying "direct" or what cannot be used:
+
+1. the Engine's environment
+2. /etc/environment
+3. /etc/profile.d/*.sh
+4. systemd's default environment
+5. apt's configuration
+6. GNOME's settings for the whole machine (dconf)
+7. KDE's settings for the whole machine
+
+All of them are the machine's. What a user sets in a home folder is not asked: the Engine is a system service, which
+belongs to no user. Nor is libproxy, which would answer by what it finds in its process: the desktop it believes to be
+in, that user's settings by their session bus, and modules that it loads. A root service loads none of these, and a
+script that it would run (PAC) is somebody else's program.
+
+The proxy serves the Engine's registration and update check, so a place's exceptions (no_proxy) count for the
+registration server. Crash dumps never go by a proxy: whether the crash server is excepted is told, and decides nothing.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
-from kpf_ebpf.facts.addresses import number, shown
-from kpf_ebpf.facts.apt import parse_apt, read_apt
+from kpf_ebpf.facts.apt import apt_files, parse_apt, read_apt
 from kpf_ebpf.facts.model import ProxyFact
+from kpf_ebpf.facts.proxy_address import ListFolder, Server, Setting, World, parse_proxy, redacted
+from kpf_ebpf.facts.proxy_environment import (
+    environment_files,
+    environment_setting,
+    manager_files,
+    manager_setting,
+    process_setting,
+    profile_files,
+    profile_setting,
+)
+from kpf_ebpf.facts.proxy_gnome import gnome_files, gnome_setting
+from kpf_ebpf.facts.proxy_kde import kde_files, kde_setting
 from kpf_ebpf.policy.model import Proxy
 
-ENVIRONMENT_FILE = "/etc/environment"
-MAX_VALUE = 2_048
-"""Characters of a proxy address; a longer one is refused."""
-MAX_HOST = 253
-"""Characters of a host name."""
-MAX_LINES = 1_000
-"""Lines of /etc/environment that are read."""
-MAX_EXCEPTIONS = 1_000
-"""Entries of no_proxy that are read."""
-
-DEFAULT_PORTS = {"http": 80, "https": 443, "socks": 1080, "socks4": 1080, "socks4a": 1080, "socks5": 1080}
-DEFAULT_PORTS["socks5h"] = 1080
-OVERRIDE = "preferences.proxy in the policy overrides it"
-PAC = f"a proxy configuration script (PAC) cannot be evaluated here; {OVERRIDE}"
-
-_VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
-_PAC_VARIABLES = ("auto_proxy", "AUTO_PROXY")
-_EXCEPTION_VARIABLES = ("no_proxy", "NO_PROXY")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?")
-_ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+POLICY = "preferences.proxy in the policy"
+NOTHING = "nothing"
 _DIRECT = frozenset({"direct", "false", "none"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that may name a proxy: how to ask it, and every file that has a say in its answer."""
+
+    name: str
+    ask: Callable[[World], Setting | None]
+    files: Callable[[ListFolder], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyAnswer:
+    """What one place said: ``said`` is "host:port", "direct", "nothing" or a problem, and never a password.
+
+    ``source`` is the setting that spoke, "" if none did. ``used``: this answer decides. ``problem``: it names a proxy
+    that cannot be used, for a server that is not excepted.
+    """
+
+    place: str
+    source: str
+    said: str
+    used: bool
+    problem: bool = False
 
 
 def find_proxy(
@@ -44,8 +74,8 @@ def find_proxy(
     environ: Mapping[str, str],
     read: Callable[[str], str | None],
     *,
-    list_folder: Callable[[str], Sequence[str]] = lambda _: (),
-    registration: tuple[str, int] = ("", 443),
+    list_folder: ListFolder = lambda _: (),
+    registration: Server = ("", 443),
 ) -> ProxyFact:
     """Find the proxy that ``preferences.proxy`` means: "none", "system", or one of its own.
 
@@ -56,111 +86,104 @@ def find_proxy(
         return ProxyFact(policy_proxy.host, policy_proxy.port, source="policy")
     if policy_proxy == "none":
         return ProxyFact(source="policy")
-    fact = _from_variables(environ, "the environment", registration)
-    if fact is None:
-        fact = _from_variables(parse_environment(read(ENVIRONMENT_FILE) or ""), ENVIRONMENT_FILE, registration)
-    if fact is None:
-        fact = _from_apt(parse_apt(read_apt(read, list_folder)), registration)
-    return fact or ProxyFact()
+    world = World(environ, read, list_folder, registration)
+    for place in PLACES:
+        setting = place.ask(world)
+        if setting is not None:
+            return _judged(setting, registration)
+    return ProxyFact()
 
 
-def parse_proxy(value: str, source: str) -> ProxyFact:
-    """Parse a proxy address: [scheme://][user:password@]host[:port], by default http and the scheme's port.
+def explain_proxy(
+    policy_proxy: str | Proxy,
+    environ: Mapping[str, str],
+    read: Callable[[str], str | None],
+    *,
+    list_folder: ListFolder = lambda _: (),
+    registration: Server = ("", 443),
+    others: Sequence[Server] = (),
+    distrust: Callable[[str], str] = lambda _: "",
+    process: str = "the environment",
+) -> tuple[ProxyAnswer, ...]:
+    """Ask every place, in order, the policy first: what it said, and whether ``find_proxy`` takes it.
 
-    What is wrong with it is the fact's problem; the value itself is never part of a message.
+    ``others`` are servers for which exceptions are told, too. ``distrust`` says why a file is there and not read.
+    ``process`` names the one whose environment ``environ`` is.
     """
-    if len(value) > MAX_VALUE:
-        return _unusable(source, f"its address is longer than {MAX_VALUE} characters")
-    if any(not "!" <= character <= "~" for character in value):
-        return _unusable(source, "its address has spaces, control characters or letters outside ASCII")
-    if value.lower().startswith(("file:", "pac+")) or re.split("[?#]", value, maxsplit=1)[0].lower().endswith(".pac"):
-        return ProxyFact(source=source, problem=PAC)
-    try:
-        url = urlsplit(value if "://" in value else f"http://{value}")
-        host, port = url.hostname or "", url.port
-    except ValueError:
-        return _unusable(source, "its host or port cannot be read")
-    if url.scheme not in DEFAULT_PORTS:
-        return _unusable(source, f"its scheme is not one of {', '.join(DEFAULT_PORTS)}")
-    if "@" in url.path + url.query + url.fragment:
-        return _unusable(source, "its user or password holds one of / ? # that is not percent-encoded")
-    address = number(host)
-    if address is None and (len(host) > MAX_HOST or not _HOST.fullmatch(host)):
-        return _unusable(source, "its host is neither a name nor an address")
-    if port is None:
-        port = DEFAULT_PORTS[url.scheme]
-    if port == 0:
-        return _unusable(source, "its port is 0")
-    return ProxyFact(host if address is None else shown(address), port, source)
-
-
-def parse_environment(text: str) -> dict[str, str]:
-    """Parse the text of /etc/environment: NAME=value lines, perhaps quoted or with "export"; # starts a comment."""
-    variables = {}
-    for line in text.splitlines()[:MAX_LINES]:
-        if match := _ASSIGNMENT.fullmatch(line):
-            value = match[2].strip()
-            is_quoted = value[:1] in ("'", '"')
-            variables[match[1]] = value[1:].partition(value[0])[0] if is_quoted else value.partition(" #")[0].strip()
-    return variables
-
-
-def is_excepted(registration: tuple[str, int], exceptions: str) -> bool:
-    """Say whether a no_proxy value covers a (host, port): "*", names with all below them, networks, with ports."""
-    host, port = registration[0].rstrip(".").lower(), registration[1]
-    if not host:
-        return False
-    for entry in re.split(r"[,\s]+", exceptions.lower(), maxsplit=MAX_EXCEPTIONS)[:MAX_EXCEPTIONS]:
-        name, only_port = _split_port(entry)
-        if only_port is not None and only_port != port:
+    world = World(environ, read, list_folder, registration)
+    own = policy_proxy != "system"
+    if isinstance(policy_proxy, Proxy):
+        said = redacted(ProxyFact(policy_proxy.host, policy_proxy.port))
+    else:
+        said = "direct" if own else "the operating system's proxy"
+    answers = [ProxyAnswer(POLICY, "", said, used=own)]
+    decided = own
+    for place in PLACES:
+        setting = place.ask(world)
+        notes = [_said(setting, (registration, *others))]
+        refused = ((path, distrust(path)) for path in place.files(list_folder))
+        notes += [f"{path} is not read: {problem}" for path, problem in refused if problem]
+        name = process if place.ask is process_setting else place.name
+        if setting is None:
+            answers.append(ProxyAnswer(name, "", "; ".join(notes), used=False))
             continue
-        name = name.removeprefix("*.").strip(".")
-        if name == "*" or (name and (host == name or host.endswith(f".{name}"))) or _in_network(host, name):
-            return True
-    return False
+        problem = _judged(setting, registration).problem != ""
+        answers.append(ProxyAnswer(name, setting.fact.source, "; ".join(notes), not decided, problem))
+        decided = True
+    return tuple(answers)
 
 
-def _from_variables(variables: Mapping[str, str], place: str, registration: tuple[str, int]) -> ProxyFact | None:
-    """Find what environment variables say; None if they say nothing."""
-    for name in (*_VARIABLES, *_PAC_VARIABLES):
-        value = variables.get(name, "").strip(" \t")
-        if not value:
-            continue
-        source = f"{name} in {place}"
-        for exception in _EXCEPTION_VARIABLES:
-            if is_excepted(registration, variables.get(exception, "")):
-                return ProxyFact(source=f"{source}, but {exception} covers {registration[0]}")
-        return ProxyFact(source=source, problem=PAC) if name in _PAC_VARIABLES else parse_proxy(value, source)
-    return None
+def proxy_prints(
+    look: Callable[[str], Hashable | None], list_folder: ListFolder = lambda _: ()
+) -> tuple[tuple[str, Hashable], ...]:
+    """Take the prints of every file that has a say: they differ once any of them came, changed or went.
+
+    ``look`` gives what moves with a file's every change, None for one that is not there. Left out is what cannot
+    change while its process, or the kernel, runs: the environment and the kernel command line.
+    """
+    paths = dict.fromkeys(path for place in PLACES for path in place.files(list_folder))
+    return tuple((path, found) for path in paths if (found := look(path)) is not None)
 
 
-def _from_apt(settings: Mapping[str, str], registration: tuple[str, int]) -> ProxyFact | None:
+def _judged(setting: Setting, registration: Server) -> ProxyFact:
+    """Take a place's answer for the registration server: no proxy if it is excepted."""
+    exception = setting.excepting(registration)
+    if not exception:
+        return setting.fact
+    verb = "leaves out" if setting.only_listed else "covers"
+    return ProxyFact(source=f"{setting.fact.source}, but {exception} {verb} {registration[0]}")
+
+
+def _said(setting: Setting | None, servers: Sequence[Server]) -> str:
+    if setting is None:
+        return NOTHING
+    excepted = {server[0]: name for server in servers if (name := setting.excepting(server))}
+    if not excepted:
+        return redacted(setting.fact)
+    by = " and ".join(dict.fromkeys(excepted.values()))
+    return f"{redacted(setting.fact)}, but {' and '.join(excepted)} directly, by {by}"
+
+
+def _apt_setting(world: World) -> Setting | None:
     """Find what apt's settings (keys in lower case) say: https before http, a host's own before the general one."""
-    host = registration[0].lower()
+    settings = parse_apt(read_apt(world.read, world.list_folder))
+    host = world.registration[0].lower()
     for key in (f"https::proxy::{host}", f"http::proxy::{host}", "https::proxy", "http::proxy"):
         value = settings.get(f"acquire::{key}", "").strip(" \t")
         if value:
             kind, *own = key.split("::proxy")
             source = f"Acquire::{kind}::Proxy{own[0]} in apt's configuration"
-            return ProxyFact(source=f"{source}: direct") if value.lower() in _DIRECT else parse_proxy(value, source)
+            is_direct = value.lower() in _DIRECT
+            return Setting(ProxyFact(source=f"{source}: direct") if is_direct else parse_proxy(value, source))
     return None
 
 
-def _split_port(entry: str) -> tuple[str, int | None]:
-    match = re.fullmatch(r"(\[[^]]*\]|[^:]*):([0-9]{1,5})", entry)
-    return (match[1], int(match[2])) if match else (entry, None)
-
-
-def _in_network(host: str, name: str) -> bool:
-    """Say whether both are addresses, the first in the network (or equal to the address) that the second names."""
-    address = number(host)
-    if address is None:
-        return False
-    try:
-        return ipaddress.ip_address(shown(address)) in ipaddress.ip_network(name.strip("[]"), strict=False)
-    except ValueError:
-        return False
-
-
-def _unusable(source: str, reason: str) -> ProxyFact:
-    return ProxyFact(source=source, problem=f"cannot be used: {reason}; {OVERRIDE}")
+PLACES = (
+    Place("the environment", process_setting, lambda _: ()),
+    Place("/etc/environment", environment_setting, environment_files),
+    Place("/etc/profile.d", profile_setting, profile_files),
+    Place("systemd's default environment", manager_setting, manager_files),
+    Place("apt's configuration", _apt_setting, apt_files),
+    Place("GNOME's system settings", gnome_setting, gnome_files),
+    Place("KDE's system settings", kde_setting, kde_files),
+)

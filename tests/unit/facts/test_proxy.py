@@ -1,28 +1,76 @@
-"""The proxy of the operating system's configuration."""
+"""The proxy of the operating system's configuration: which place decides, how that is explained, when to look again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kpf_ebpf.facts.model import ProxyFact
-from kpf_ebpf.facts.proxy import MAX_VALUE, PAC, find_proxy, is_excepted, parse_environment, parse_proxy
+from kpf_ebpf.facts.proxy import NOTHING, PLACES, POLICY, ProxyAnswer, explain_proxy, find_proxy, proxy_prints
+from kpf_ebpf.facts.proxy_address import PAC, World
 from kpf_ebpf.policy.model import Proxy
 
 REGISTRATION = ("secure.kerio.com", 443)
+CRASHES = ("crashes.kerio.com", 443)
+PROFILE = "/etc/profile.d/proxy.sh"
+SYSTEMD = "/etc/systemd/system.conf.d/proxy.conf"
+APT = "/etc/apt/apt.conf.d/50proxy"
+GNOME = "/etc/dconf/db/local.d/00-proxy"
+KDE = "/etc/xdg/kioslaverc"
+FILES = {
+    "/etc/environment": "https_proxy=http://environment:1",
+    PROFILE: "export https_proxy=http://profile:2",
+    SYSTEMD: "[Manager]\nDefaultEnvironment=https_proxy=http://systemd:3",
+    APT: 'Acquire::http::Proxy "http://apt:4";',
+    GNOME: "[system/proxy]\nmode='manual'\n[system/proxy/https]\nhost='gnome'\nport=5",
+    KDE: "[Proxy Settings]\nProxyType=1\nhttpsProxy=http://kde 6",
+}
+"""One file in each place, in the order they are asked."""
+
+
+def listing(files: Mapping[str, str]) -> Callable[[str], Sequence[str]]:
+    """List folders of a world of these files, as a directory would: names, with those of folders below."""
+
+    def list_folder(folder: str) -> Sequence[str]:
+        inside = (path.removeprefix(f"{folder}/") for path in files if path.startswith(f"{folder}/"))
+        return sorted({name.partition("/")[0] for name in inside})
+
+    return list_folder
+
+
+def a_world(files: Mapping[str, str], environ: Mapping[str, str] | None = None) -> World:
+    """Make a world of these files and variables."""
+    return World(environ or {}, files.get, listing(files), REGISTRATION)
 
 
 def find(
-    environ: dict[str, str] | None = None, files: dict[str, str] | None = None, policy: str | Proxy = "system"
+    environ: dict[str, str] | None = None, files: Mapping[str, str] | None = None, policy: str | Proxy = "system"
 ) -> ProxyFact:
     """Find the proxy in a world of these variables and files."""
     files = files or {}
-    folder = "/etc/apt/apt.conf.d/"
-    return find_proxy(
+    return find_proxy(policy, environ or {}, files.get, list_folder=listing(files), registration=REGISTRATION)
+
+
+def explain(
+    environ: dict[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
+    policy: str | Proxy = "system",
+    **keywords: Any,
+) -> tuple[ProxyAnswer, ...]:
+    """Explain the proxy in a world of these variables and files."""
+    files = files or {}
+    return explain_proxy(
         policy,
         environ or {},
         files.get,
-        list_folder=lambda path: [name.removeprefix(folder) for name in files if name.startswith(folder)],
+        list_folder=listing(files),
         registration=REGISTRATION,
+        others=[CRASHES],
+        **keywords,
     )
 
 
@@ -39,106 +87,27 @@ def test_none_means_none() -> None:
 
 def test_without_any_setting_there_is_no_proxy() -> None:
     """An empty value is no setting."""
-    assert find({"https_proxy": " ", "http_proxy": ""}, {"/etc/environment": ""}) == ProxyFact()
+    assert find({"https_proxy": " ", "http_proxy": ""}, dict.fromkeys(FILES, "")) == ProxyFact()
 
 
 def test_the_places_are_asked_in_order() -> None:
-    """Process environment, /etc/environment, apt."""
-    environ = {"https_proxy": "http://one:1"}
-    files = {
-        "/etc/environment": 'https_proxy="http://two:2"',
-        "/etc/apt/apt.conf.d/50proxy": 'Acquire::http::Proxy "http://three:3";',
-    }
-    assert find(environ, files) == ProxyFact("one", 1, "https_proxy in the environment")
-    assert find({}, files) == ProxyFact("two", 2, "https_proxy in /etc/environment")
-    del files["/etc/environment"]
-    assert find({}, files) == ProxyFact("three", 3, "Acquire::http::Proxy in apt's configuration")
-
-
-def test_the_variables_are_asked_in_order() -> None:
-    """https before http before all, lower case first."""
-    order = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
-    environ = {name: f"http://p{index}:80" for index, name in enumerate(order)}
-    for index, name in enumerate(order):
-        assert find(dict(reversed(environ.items()))).host == f"p{index}"
-        del environ[name]
-
-
-@pytest.mark.parametrize(
-    ("value", "host", "port"),
-    [
-        ("http://proxy.example:3128/", "proxy.example", 3128),
-        ("http://proxy.example", "proxy.example", 80),
-        ("https://proxy.example", "proxy.example", 443),
-        ("socks5h://proxy.example", "proxy.example", 1080),
-        ("socks://192.0.2.1", "192.0.2.1", 1080),
-        ("proxy.example:8080", "proxy.example", 8080),
-        ("http://[2001:DB8::1]:3128", "2001:db8::1", 3128),
-        ("http://[fe80::1%25eth0]:3128", "fe80::1", 3128),
-        ("HTTP://user:secret@Proxy.example:3128", "proxy.example", 3128),
-        ("localhost:3128", "localhost", 3128),
-    ],
-)
-def test_a_proxy_address_is_parsed(value: str, host: str, port: int) -> None:
-    """Schemes give default ports; user and password are stripped."""
-    assert parse_proxy(value, "s") == ProxyFact(host, port, "s")
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "http://",
-        "http://proxy:99999",
-        "http://proxy:0",
-        "http://proxy:port",
-        "http://[::1",
-        "http://[nonsense]:1",
-        "ftp://proxy:21",
-        "http://pro\nxy:80",
-        "http://proxy\x1b[31m:80",
-        "http://proxy :80",
-        "http://pröxy:80",
-        "http://-proxy:80",
-        "http://a,b:80",
-        "http://" + "a" * 254 + ":80",
-        "http://" + "a" * MAX_VALUE,
-        "http://user:secret/word@proxy:80",
-        "http://secret:80/word@proxy:80",
-        "http://user:secret@proxy:secret",
-        "http://user:secret@pro\x00xy",
-    ],
-)
-def test_a_hostile_value_is_a_problem_and_never_shown(value: str) -> None:
-    """The problem names the setting that overrides it, in printable words, without the value."""
-    fact = parse_proxy(value, "s")
-    assert (fact.host, fact.port) == (None, 0)
-    assert "preferences.proxy" in fact.problem
-    assert "secret" not in fact.problem
-    assert fact.problem.isprintable()
-
-
-@pytest.mark.parametrize(
-    "environ",
-    [
-        {"auto_proxy": "file:///etc/proxy.pac"},
-        {"AUTO_PROXY": "http://user:secret@wpad/wpad.dat"},
-        {"https_proxy": "file:///etc/proxy.pac"},
-        {"https_proxy": "http://user:secret@host/Proxy.PAC?x=1"},
-        {"https_proxy": "pac+http://host/x"},
-    ],
-)
-def test_a_pac_address_is_a_problem(environ: dict[str, str]) -> None:
-    """It cannot be evaluated here; the setting that overrides it is named, the address is not shown."""
-    fact = find(environ)
-    assert fact.host is None
-    assert fact.problem == PAC
-    assert "preferences.proxy" in PAC
-    assert "secret" not in repr(fact)
-
-
-def test_an_explicit_proxy_outranks_a_pac_address_of_the_same_place() -> None:
-    """What can be used is used."""
-    assert find({"auto_proxy": "file:///x.pac", "http_proxy": "http://p:1"}).host == "p"
+    """Environment, /etc/environment, profile.d, systemd, apt, GNOME, KDE: the first that speaks decides."""
+    files = dict(FILES)
+    assert find({"https_proxy": "http://process:9"}, files) == ProxyFact("process", 9, "https_proxy in the environment")
+    for port, (path, host, source) in enumerate(
+        [
+            ("/etc/environment", "environment", "https_proxy in /etc/environment"),
+            (PROFILE, "profile", f"https_proxy in {PROFILE}"),
+            (SYSTEMD, "systemd", f"https_proxy in {SYSTEMD}"),
+            (APT, "apt", "Acquire::http::Proxy in apt's configuration"),
+            (GNOME, "gnome", "https in GNOME's system settings"),
+            (KDE, "kde", f"httpsProxy in {KDE}"),
+        ],
+        start=1,
+    ):
+        assert find({}, files) == ProxyFact(host, port, source)
+        del files[path]
+    assert find({}, files) == ProxyFact()
 
 
 def test_an_unusable_value_ends_the_search() -> None:
@@ -148,41 +117,41 @@ def test_an_unusable_value_ends_the_search() -> None:
     assert fact.problem
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {APT: 'Acquire::http::Proxy "DIRECT";'},
+        {GNOME: "[system/proxy]\nmode='none'"},
+        {KDE: "[Proxy Settings]\nProxyType=0"},
+    ],
+)
+def test_a_place_that_says_direct_ends_the_search(files: dict[str, str]) -> None:
+    """Direct is an answer, not silence: later places are not asked."""
+    later = {KDE: FILES[KDE]} if KDE not in files else {}
+    fact = find({}, files | later)
+    assert (fact.host, fact.problem) == (None, "")
+    assert fact.source.endswith(": direct")
+
+
 def test_an_exception_for_the_registration_server_means_no_proxy() -> None:
     """The source says why."""
     fact = find({"https_proxy": "http://p:1", "no_proxy": "localhost,.kerio.com"})
     assert fact == ProxyFact(source="https_proxy in the environment, but no_proxy covers secure.kerio.com")
 
 
-@pytest.mark.parametrize(
-    ("exceptions", "host", "covered"),
-    [
-        ("*", "secure.kerio.com", True),
-        ("kerio.com", "secure.kerio.com", True),
-        (".KERIO.com", "Secure.Kerio.com.", True),
-        ("a.example *.kerio.com", "secure.kerio.com", True),
-        ("secure.kerio.com:443", "secure.kerio.com", True),
-        ("secure.kerio.com:80", "secure.kerio.com", False),
-        ("erio.com", "secure.kerio.com", False),
-        ("", "secure.kerio.com", False),
-        (",. ,*.", "secure.kerio.com", False),
-        ("192.0.2.0/24", "192.0.2.7", True),
-        ("192.0.2.0/24", "192.0.3.7", False),
-        ("[2001:db8::1]:443", "2001:db8::1", True),
-        ("2001:db8::/32", "2001:db8::1", True),
-        ("192.0.2.0/99", "192.0.2.7", False),
-        ("*", "", False),
-    ],
-)
-def test_exceptions_cover_names_with_all_below_and_networks(exceptions: str, host: str, covered: bool) -> None:
-    """Case and trailing dots do not count; a port in an entry must be the registration port."""
-    assert is_excepted((host, 443), exceptions) is covered
+def test_an_exception_for_the_crash_server_decides_nothing() -> None:
+    """Crash dumps never go by a proxy; the explanation tells it all the same."""
+    environ = {"https_proxy": "http://p:1", "no_proxy": "crashes.kerio.com"}
+    assert find(environ).host == "p"
+    assert explain(environ)[1].said == "p:1, but crashes.kerio.com directly, by no_proxy"
 
 
-def test_the_environment_file_is_parsed() -> None:
-    """Quotes, export and comments, as PAM reads them."""
-    text = "# comment\nexport a=\"x y\"\nb='z' \nc=plain # tail\nnonsense\n d = no\n1e=2\ne="
-    assert parse_environment(text) == {"a": "x y", "b": "z", "c": "plain", "e": ""}
+def test_reversed_exceptions_leave_out_everybody_else() -> None:
+    """KDE's ReversedException: only the listed hosts go by the proxy."""
+    text = FILES[KDE] + "\nReversedException=true\nNoProxyFor="
+    assert find({}, {KDE: f"{text}secure.kerio.com"}).host == "kde"
+    fact = find({}, {KDE: f"{text}intranet.example"})
+    assert fact == ProxyFact(source=f"httpsProxy in {KDE}, but NoProxyFor leaves out secure.kerio.com")
 
 
 @pytest.mark.parametrize(
@@ -190,6 +159,7 @@ def test_the_environment_file_is_parsed() -> None:
     [
         ('Acquire::https::Proxy "https://a:1"; Acquire::http::Proxy "http://b:2";', ("a", 1)),
         ('Acquire { http { Proxy "http://b:2"; } }', ("b", 2)),
+        ('Acquire::http::Proxy "http://me:secret@[2001:db8::1]:3128";', ("2001:db8::1", 3128)),
         ('Acquire::http::Proxy "DIRECT";', (None, 0)),
         ('Acquire::http::Proxy "http://b:2"; Acquire::http::Proxy::secure.kerio.com "DIRECT";', (None, 0)),
         ('// Acquire::http::Proxy "http://b:2";', (None, 0)),
@@ -197,6 +167,134 @@ def test_the_environment_file_is_parsed() -> None:
 )
 def test_apts_proxy_is_found(text: str, fact: tuple[str | None, int]) -> None:
     """https before http, a host's own setting before the general one, DIRECT is none."""
-    found = find({}, {"/etc/apt/apt.conf.d/50proxy": text})
+    found = find({}, {APT: text})
     assert (found.host, found.port) == fact
     assert found.problem == ""
+
+
+def test_every_place_is_explained_in_order() -> None:
+    """The policy, then every place, also those that say nothing and those that come too late."""
+    answers = explain({}, {APT: FILES[APT], KDE: FILES[KDE]})
+    assert [answer.place for answer in answers] == [POLICY, *(place.name for place in PLACES)]
+    assert [answer.said for answer in answers] == [
+        "the operating system's proxy",
+        NOTHING,
+        NOTHING,
+        NOTHING,
+        NOTHING,
+        "apt:4",
+        NOTHING,
+        "kde:6",
+    ]
+    assert [answer.place for answer in answers if answer.used] == ["apt's configuration"]
+
+
+@pytest.mark.parametrize(("policy", "said"), [("none", "direct"), (Proxy("2001:db8::1", 80), "[2001:db8::1]:80")])
+def test_where_the_policy_decides_the_others_are_only_told(policy: str | Proxy, said: str) -> None:
+    """The policy's answer is used, and no other."""
+    answers = explain({}, FILES, policy)
+    assert (answers[0].said, answers[0].used) == (said, True)
+    assert not any(answer.used for answer in answers[1:])
+    assert answers[2].said == "environment:1"
+
+
+def test_a_script_that_decides_is_a_problem_unless_the_server_is_excepted() -> None:
+    """The explanation says so, and that preferences.proxy is the way out."""
+    environ = {"auto_proxy": "http://me:secret@wpad/x"}
+    answer = explain(environ)[1]
+    assert answer.used and answer.problem
+    assert answer.said == PAC and "preferences.proxy" in PAC
+    assert not explain(environ | {"no_proxy": "*"})[1].problem
+
+
+def test_whose_environment_it_is_can_be_said() -> None:
+    """A command may explain another process' environment."""
+    assert explain(process="the Engine's environment")[1].place == "the Engine's environment"
+
+
+def test_a_file_that_is_not_read_is_told_with_the_reason() -> None:
+    """It says nothing, and that it was left out is no secret."""
+    answers = explain({}, {PROFILE: ""}, distrust=lambda path: "others may write it" if path == PROFILE else "")
+    assert answers[3].said == f"nothing; {PROFILE} is not read: others may write it"
+
+
+def test_prints_move_when_any_file_comes_changes_or_goes() -> None:
+    """Of every place, folders included; nothing else moves them."""
+    locks, profile = "/etc/dconf/db/local.d/locks/proxy", "/etc/dconf/profile/user"
+    files = {path: 1 for path in (*FILES, locks, profile, "/etc/apt/apt.conf", "/etc/systemd/system.conf")}
+
+    def prints(world: dict[str, int]) -> object:
+        return proxy_prints(world.get, listing({path: "" for path in world}))
+
+    start = prints(files)
+    assert start == prints(dict(files))
+    assert start == prints(files | {"/etc/profile.d/readme.txt": 1, "/etc/passwd": 1})
+    for path in files:
+        assert prints(files | {path: 2}) != start
+        assert prints({other: 1 for other in files if other != path}) != start
+    for path in ("/run/systemd/system.conf.d/a.conf", "/etc/profile.d/z.sh", "/etc/dconf/db/site.d/x", f"{APT}0"):
+        assert prints(files | {path: 1}) != start
+
+
+PASSWORD = "hunter2"
+junk = st.text(alphabet=st.sampled_from("\n\r\t \"'`$\\;#=[]{}()/:@,.%*ax1\x00\x1b\u2028é"), max_size=12)
+addresses = st.builds(
+    lambda scheme, start, middle, end: f"{scheme}{start}me:{middle}{PASSWORD}@{end}",
+    st.sampled_from(["", "http://", "https://", "socks5://", "ftp://", "file:"]),
+    junk,
+    junk,
+    st.sampled_from(["host:3128", "host 3128", "[2001:db8::1]:1", "[::1", "", "host:99999", "host/x.pac", "\x1b[31m"]),
+)
+SHELL = ["https_proxy=ADDRESS", "export http_proxy='ADDRESS'", 'ALL_PROXY="ADDRESS"; export ALL_PROXY']
+SHAPES = {
+    "/etc/environment": [*SHELL, "auto_proxy=ADDRESS", "no_proxy=ADDRESS"],
+    PROFILE: SHELL,
+    SYSTEMD: [
+        "[Manager]\nDefaultEnvironment='https_proxy=ADDRESS'",
+        "[Manager]\nDefaultEnvironment=http_proxy=ADDRESS",
+    ],
+    "/proc/cmdline": ["systemd.setenv=https_proxy=ADDRESS", "'systemd.setenv=https_proxy=ADDRESS'"],
+    APT: ['Acquire::http::Proxy "ADDRESS";', 'Acquire { https { Proxy "ADDRESS"; secure.kerio.com "ADDRESS"; } }'],
+    GNOME: [
+        "[system/proxy]\nmode='manual'\n[system/proxy/http]\nhost='ADDRESS'\nport=80",
+        "[system/proxy]\nmode='auto'\nautoconfig-url='ADDRESS'",
+        "[system/proxy]\nmode='ADDRESS'",
+        "ignore-hosts=['ADDRESS']",
+    ],
+    "/etc/dconf/profile/user": ["system-db:local", "system-db:ADDRESS"],
+    KDE: [
+        "[Proxy Settings]\nProxyType=1\nhttpProxy=ADDRESS",
+        "[Proxy Settings]\nProxyType=2\nProxy Config Script=ADDRESS",
+        "[Proxy Settings]\nProxyType=4\nhttpProxy=ADDRESS",
+        "[Proxy Settings]\nProxyType=ADDRESS",
+        "NoProxyFor=ADDRESS",
+    ],
+}
+"""Lines that have a say in each file, with room for an address."""
+
+
+def written(shapes: list[str]) -> st.SearchStrategy[str]:
+    """Write a file of such lines, of others, or of anything."""
+    lines = st.builds(
+        lambda shape, address, tail: shape.replace("ADDRESS", address) + tail,
+        st.sampled_from([*shapes, "ADDRESS"]),
+        addresses,
+        junk,
+    )
+    return st.lists(lines, max_size=3).map("\n".join) | st.text(max_size=60)
+
+
+worlds = st.fixed_dictionaries({}, optional={path: written(shapes) for path, shapes in SHAPES.items()})
+
+
+@given(worlds, st.dictionaries(st.sampled_from(["https_proxy", "auto_proxy", "no_proxy"]), addresses | junk))
+def test_no_text_breaks_it_or_makes_it_tell_a_password(files: dict[str, str], environ: dict[str, str]) -> None:
+    """Whatever is in the files and variables: an answer, printable, without the password, and the explanation's."""
+    fact, answers = find(environ, files), explain(environ, files)
+    said = repr(fact) + "".join(f"{answer.source} {answer.said}" for answer in answers)
+    assert PASSWORD not in said
+    assert said.isprintable()
+    used = [answer for answer in answers if answer.used]
+    assert len(used) <= 1
+    assert bool(fact.source) == bool(used)
+    assert bool(fact.problem) == any(answer.problem for answer in used)
