@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpf_ebpf.facts.model import ProxyFact
@@ -287,6 +287,7 @@ def written(shapes: list[str]) -> st.SearchStrategy[str]:
 worlds = st.fixed_dictionaries({}, optional={path: written(shapes) for path, shapes in SHAPES.items()})
 
 
+@settings(max_examples=300, deadline=None)  # enough to find a leak that only one of the files has
 @given(worlds, st.dictionaries(st.sampled_from(["https_proxy", "auto_proxy", "no_proxy"]), addresses | junk))
 def test_no_text_breaks_it_or_makes_it_tell_a_password(files: dict[str, str], environ: dict[str, str]) -> None:
     """Whatever is in the files and variables: an answer, printable, without the password, and the explanation's."""
