@@ -14,10 +14,13 @@ from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, make_folder
 from kpf_ebpf.engine.records import EngineProcess, Losses
 from kpf_ebpf.facts.files import Identify
+from kpf_ebpf.facts.proxy_environment import PROXY_VARIABLES
 from kpf_ebpf.kernel import abi, processes
 
 PATIENCE = 10.0
 """Seconds the Engine may take to start, or to end."""
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+"""What the Engine sees beside the proxy that ``up`` saw."""
 READY, GO = b"ready\n", b"go\n"
 
 
@@ -41,7 +44,7 @@ def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=complaints,
             cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            env=ENVIRONMENT | {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ},
             start_new_session=True,
         )
     finally:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from .child import Child, Result
-from .tools import cgroup_mount, eventually, system
+from .tools import PATIENCE, cgroup_mount, eventually, system
 
 HERE = Path(__file__).parent
 COMMAND = HERE.parents[1] / ".venv/bin/kpf-ebpf"
@@ -208,7 +208,7 @@ class Bench:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=30 * PATIENCE,
             check=False,
         )
 
@@ -255,14 +255,14 @@ class Bench:
             input=text,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=90 * PATIENCE,
             check=check,
         )
 
     def check(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run ``check`` on a policy file of this text."""
         command = [str(COMMAND), "check", str(self.write_policy(text))]
-        return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=90 * PATIENCE, check=False)
 
     def try_up(self, policy: str, binds: Mapping[str, Path] = MappingProxyType({})) -> subprocess.CompletedProcess[str]:
         """Run ``up`` with a policy of this text and return how it went."""

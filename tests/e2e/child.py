@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from .tools import PATIENCE
+
 
 @dataclass(frozen=True)
 class Result:
@@ -30,7 +32,7 @@ class Child:
     def line(self, deadline: float = 8) -> Result:
         """Return the next result."""
         assert self.process.stdout is not None
-        until = time.monotonic() + deadline
+        until = time.monotonic() + deadline * PATIENCE
         while b"\n" not in self.pending:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))
             part = os.read(self.process.stdout.fileno(), 65536) if ready else b""

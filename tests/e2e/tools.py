@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
@@ -9,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+PATIENCE = float(os.environ.get("KPF_TEST_PATIENCE", "1"))
+"""Deadlines are so many times as long: an emulated processor is slow."""
+
 
 def eventually(condition: Callable[[], Any], deadline: float = 10) -> Any:
     """Return the first true value of the condition; its last false one after the deadline."""
-    until = time.monotonic() + deadline
+    until = time.monotonic() + deadline * PATIENCE
     pause = threading.Event()
     while not (found := condition()) and time.monotonic() < until:
         pause.wait(0.1)

@@ -39,9 +39,14 @@ class Outcome:
     files: dict[str, bytes]
 
 
+def has_kvm() -> bool:
+    """Whether a module of the processor's maker is loaded; /dev/kvm alone may be there and not work."""
+    return any(path.exists() for path in KVM)
+
+
 def accelerator() -> list[str]:
-    """KVM where a module of the processor's maker is loaded; /dev/kvm alone may be there and not work."""
-    if any(path.exists() for path in KVM):
+    """The processor: the machine's own, or an emulated one."""
+    if has_kvm():
         return ["-accel", "kvm", "-cpu", "host"]
     return ["-accel", "tcg,thread=multi", "-cpu", "Nehalem"]
 

@@ -19,13 +19,17 @@ from pathlib import Path
 from archive import BuildError
 from image import prepare
 from kernels import KERNELS, Kernel, chosen
-from machine import NO_EXIT_LINE, Outcome, run
+from machine import NO_EXIT_LINE, Outcome, has_kvm, run
 from record import Report, page, table
 
 CACHE = Path("/var/cache/kpf-ebpf-vm")
 FROM_CHECKOUT = "tests/kernel"
 """Tests that import the checkout as it is; all others get an installed command."""
-LIMIT = 900
+TESTS = (FROM_CHECKOUT, "tests/guest", "tests/e2e/test_scripts.py", "tests/e2e/test_fuse.py")
+"""What every kernel is tested with."""
+LIMIT = 1500
+PATIENCE = 6
+"""Times longer than elsewhere that the tests wait under emulation."""
 TAIL = 25
 GUEST_JUNIT = "/run/results/junit.xml"
 
@@ -37,7 +41,8 @@ def job(tests: list[str], further: list[str], kernel: Kernel) -> str:
     options = ["-p", "no:cacheprovider", "--color=no", f"--junit-xml={GUEST_JUNIT}"]
     options += ["-o", f"junit_suite_name=linux-{kernel.name}", *tests, *further]
     lines = [] if inside else ["make install", "mkdir -p /etc/kpf-ebpf", "touch /etc/kpf-ebpf/no-root-cgroup"]
-    return "\n".join(["set -eu", *lines, f"{python} -P -m pytest {shlex.join(options)}", ""])
+    patience = f"export KPF_TEST_PATIENCE={1 if has_kvm() else PATIENCE}"
+    return "\n".join(["set -eu", patience, *lines, f"{python} -P -m pytest {shlex.join(options)}", ""])
 
 
 def read_junit(data: bytes, report: Report) -> None:
@@ -107,7 +112,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = " ".join(kernel.name for kernel in KERNELS)
     parser.add_argument("--kernels", default="", metavar="NAMES", help=f"of: {names} (default: all)")
-    parser.add_argument("--tests", default=[FROM_CHECKOUT], nargs="+", help="for pytest (default: %(default)s)")
+    parser.add_argument("--tests", default=list(TESTS), nargs="+", help="for pytest (default: %(default)s)")
     default = Path(os.environ.get("KPF_VM_CACHE") or CACHE)
     parser.add_argument("--cache", type=Path, default=default, help="folder for images (KPF_VM_CACHE; %(default)s)")
     parser.add_argument("--results", type=Path, help="folder for JUnit files and output (default: in the cache)")

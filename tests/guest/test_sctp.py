@@ -1,0 +1,68 @@
+"""SCTP: a protocol of its own, judged packet by packet like a datagram's flow, with the owner of its socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bench import CLIENT, CLIENT6, DENY_ALL, INTERPRETER, SERVER, SERVER6, Bench
+from tests.e2e.child import Child
+from tests.e2e.launch import start
+
+SCTP = Path(__file__).with_name("sctp.py")
+PORT = 7400
+
+
+def sender(bench: Bench, program: str, *words: object, outside: bool = False) -> Child:
+    """Start one; ``outside``: in the unfiltered world."""
+    if outside:
+        return start(bench, program, *words, script=SCTP, netns="server", cgroup=bench.cgroup.parent)
+    return start(bench, program, *words, script=SCTP)
+
+
+@pytest.mark.parametrize("remote", [SERVER, SERVER6])
+def test_an_association_is_its_programs(bench: Bench, remote: str) -> None:
+    """Outwards the socket's owner is known: permitted for the one, nothing leaves for the other."""
+    good, bad = bench.program("good"), bench.program("bad")
+    bench.up(policy=f'{DENY_ALL}[[application]]\npath = "{good}"\ninternet-out = "permit"\nlog = true\n')
+    listener = sender(bench, str(INTERPRETER), "listen", remote, PORT, outside=True)
+    listener.event("ready")
+    assert not sender(bench, bad, "connect", remote, PORT).line(15).ok
+    bench.expect_log(application=bad, action="deny", id="default/internet-out")
+    found = sender(bench, good, "connect", remote, PORT).line(15)
+    assert (found.ok, found.data) == (True, "hello"), found
+    bench.expect_hits(f"application/{good}/internet-out")
+    bench.expect_log(application=good, action="permit", direction="out")
+
+
+def test_a_rule_may_name_the_protocol_and_its_ports(bench: Bench) -> None:
+    """protocol = 132 with a remote port: SCTP packets have ports, and rules see them."""
+    rule = (
+        '[[packet-filter]]\ndescription = "sctp"\naction = "permit"\ndirection = "out"\nprotocol = 132\n'
+        f"remote = {{ port = {PORT} }}\n"
+    )
+    bench.up(policy=rule + DENY_ALL)
+    for port, ok in ((PORT, True), (PORT + 1, False)):
+        listener = sender(bench, str(INTERPRETER), "listen", SERVER, port, outside=True)
+        listener.event("ready")
+        assert sender(bench, bench.program("any"), "connect", SERVER, port).line(15).ok is ok
+    bench.expect_hits("packet-filter/sctp")
+
+
+@pytest.mark.parametrize("local", [CLIENT, CLIENT6])
+def test_an_accepted_socket_has_no_owner_and_gets_the_default(bench: Bench, local: str) -> None:
+    """The kernel does not hand a listener's owner on to SCTP's accepted sockets: unknown, the default, no free pass."""
+    server = bench.program("server")
+    permitted = f'[[application]]\npath = "{server}"\ninternet-in = "permit"\nlog = true\n'
+    bench.up(policy=DENY_ALL + permitted)
+    listener = sender(bench, server, "listen", local, PORT)
+    listener.event("ready")
+    found = sender(bench, str(INTERPRETER), "connect", local, PORT, outside=True).line(15)
+    assert not found.ok, found
+    bench.expect_hits(f"application/{server}/internet-in")
+    bench.expect_log(application="unknown", action="deny")
+    listener.stop()
+    bench.reload(DENY_ALL.replace('internet-in = "deny"', 'internet-in = "permit"') + permitted)
+    sender(bench, server, "listen", local, PORT).event("ready")
+    assert sender(bench, str(INTERPRETER), "connect", local, PORT, outside=True).line(15).ok
