@@ -21,7 +21,7 @@ from kpf_ebpf.kernel.adopt import adopt
 from kpf_ebpf.kernel.apply import Active, read_active, write_active
 from kpf_ebpf.kernel.compile import LoadError
 from kpf_ebpf.kernel.hooks import AttachError
-from kpf_ebpf.kernel.load import Programs, load
+from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, Programs, load
 from kpf_ebpf.kernel.processes import scan
 from kpf_ebpf.kernel.scripts import settle
 
@@ -62,9 +62,10 @@ def _make_folders(instance: Instance) -> None:
 
 
 def _replace(instance: Instance, policy: ReadPolicy, place: Attachment, before: Enforced | None, tell: Tell) -> Up:
-    tell("compiling and loading the programs")
+    tell("loading the programs")
+    filtered = place.adapters != ()
     try:
-        programs = load(instance.pins)
+        programs = load(instance.pins, ADAPTER_PROGRAMS if filtered else ())
     except LoadError as problem:
         raise EngineError(f"{problem}; nothing was changed") from problem
     old_place = records.read(instance, Attachment)
@@ -85,7 +86,8 @@ def _replace(instance: Instance, policy: ReadPolicy, place: Attachment, before: 
     scan(instance.pins, programs.identify)
     home = find_home(instance.pins, Path(place.folder))
     adopt(instance.pins, home)
-    adapters.pin(instance.pins, programs.descriptors)
+    if filtered:
+        adapters.pin(instance.pins, programs.descriptors)
     adapters.set_reach(instance.pins, home, Path(place.folder), len(Path(place.path).parts) - 1)
     _filter_adapters(instance, place)
     tell("resolving the policy")

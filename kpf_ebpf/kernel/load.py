@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from kpf_ebpf.kernel.compile import LoadError, compiled, telling
 from kpf_ebpf.kernel.compiled import Program
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
-PROBES = ("kpf_identify", "kpf_settle", "kpf_probe", "kpf_probe_early")
+RUN_BY_HAND = ("kpf_identify", "kpf_settle")
+PROBES = ("kpf_probe", "kpf_probe_early")
+"""Judge flows that tests and benchmarks make up; nothing else loads them."""
 ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress")
+"""Loaded where adapters are filtered."""
 _SCHED_CLS, _RAW_TRACEPOINT, _TRACING, _LSM = 3, 17, 26, 29
 _FENTRY, _LSM_MAC = 24, 27
 EXACT = (
@@ -110,8 +113,11 @@ def _load_exact(load_one: Callable[[str, int, int, int], int], there: set[str], 
     return {}
 
 
-def load(pins: Path) -> Programs:
-    """Loads everything, compiled now or before; maps are made below ``pins`` or found there. Raises LoadError."""
+def load(pins: Path, more: Collection[str] = ()) -> Programs:
+    """Loads the hooks' programs, compiled now or before; maps are made below ``pins`` or found there.
+
+    ``more``: of PROBES and ADAPTER_PROGRAMS those that are needed, too. Raises LoadError.
+    """
     try:
         types = btf.Btf(btf.VMLINUX.read_bytes())
         offsets = btf.offsets(types)
@@ -140,8 +146,8 @@ def load(pins: Path) -> Programs:
         for hook in HOOKS:
             attach_type = hook.where if isinstance(hook.where, int) else 0
             descriptors[hook.program] = load_one(hook.program, hook.kind, attach_type)
-        descriptors |= {name: load_one(name, _RAW_TRACEPOINT) for name in PROBES}
-        descriptors |= {name: load_one(name, _SCHED_CLS) for name in ADAPTER_PROGRAMS}
+        for name in (*RUN_BY_HAND, *more):
+            descriptors[name] = load_one(name, _SCHED_CLS if name in ADAPTER_PROGRAMS else _RAW_TRACEPOINT)
         _pin_probe(pins, descriptors["kpf_identify"])
         descriptors |= _load_exact(load_one, set(programs), types)
     except BaseException:

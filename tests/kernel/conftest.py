@@ -18,7 +18,7 @@ from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.apply import apply, read_counter
 from kpf_ebpf.kernel.hooks import attach, detach
-from kpf_ebpf.kernel.load import Programs, load
+from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, PROBES, Programs, load
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
 
@@ -104,7 +104,7 @@ def kernel() -> Iterator[Kernel]:
         made.mkdir(mode=0o755)
     group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        programs = load(pins)
+        programs = load(pins, (*ADAPTER_PROGRAMS, *PROBES))
         attach(pins, programs.descriptors, group)
         yield Kernel(programs, cgroup, folder, {}, find_home(pins, cgroup))
     finally:
