@@ -1,28 +1,35 @@
-"""The command: kpf-ebpf COMMAND. Each command is a module of this package."""
+"""The command: kpf-ebpf COMMAND. Each command is a module of this package, imported when it is asked for."""
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
-from kpf_ebpf.cli.accept import accept
-from kpf_ebpf.cli.check import check
-from kpf_ebpf.cli.doctor import doctor
-from kpf_ebpf.cli.down import down
-from kpf_ebpf.cli.explain import explain
-from kpf_ebpf.cli.log import log
-from kpf_ebpf.cli.password import password
-from kpf_ebpf.cli.reload import reload
-from kpf_ebpf.cli.rules import rules
-from kpf_ebpf.cli.status import status
-from kpf_ebpf.cli.stop_all import stop_all
-from kpf_ebpf.cli.up import up
+COMMANDS = (
+    "check", "up", "reload", "status", "rules", "explain", "log", "accept", "stop-all", "password", "doctor", "down",
+)  # fmt: skip
+"""In the order of a firewall's life."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """A group that knows its commands by name: importing all would take longer than most of them need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command's name."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command by its name; None: there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"kpf_ebpf.cli.{module}"), module)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="kpf-ebpf")
 def main() -> None:
     """A per-application personal firewall, enforced in the kernel."""
-
-
-for command in (check, up, reload, status, rules, explain, log, accept, stop_all, password, doctor, down):
-    main.add_command(command)
