@@ -12,7 +12,7 @@ PYTHON := $(VENV)/bin/python
 PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
 
 RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click python3-cattr \
-                    python3-rich python3-setuptools python3-wheel
+                    python3-dnspython python3-rich python3-setuptools python3-wheel
 DEMO_PACKAGES := curl ncat iproute2
 VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static git
 KERNELS ?=
@@ -93,7 +93,7 @@ $(VENV)/installed: Makefile pyproject.toml README.md $(SOURCES) $(VENV)/sources 
 	rm -rf build kpf_ebpf.egg-info
 	$(PIP) install --force-reinstall --no-deps --no-build-isolation --root-user-action=ignore .
 	rm -rf build kpf_ebpf.egg-info
-	@$(PYTHON) -I -c 'import bcc, cattrs, click, psutil, pyroute2, rich, kpf_ebpf'
+	@$(PYTHON) -I -c 'import bcc, cattrs, click, dns, psutil, pyroute2, rich, kpf_ebpf'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml | $(PYTHON)

@@ -17,6 +17,9 @@ from kpf_ebpf.policy.addresses import address_text
 SHOWN = 12
 """Rules shown to a person: those with the most hits. ``rules`` shows all."""
 
+ADDRESSES_SHOWN = 4
+"""Of a name's addresses."""
+
 
 @click.command()
 @json_option
@@ -68,7 +71,7 @@ def as_document(found: Status) -> dict[str, Any]:
                 "addresses": [address_text(address) for address in one.addresses],
                 "ttl": one.ttl,
                 "error": one.error or None,
-                "grace": enforced.name_grace if enforced else None,
+                "grace": one.grace,
             }
             for one in found.names
         ],
@@ -79,6 +82,11 @@ def as_document(found: Status) -> dict[str, Any]:
         "pending-confirm": None,
         "warnings": list(found.warnings),
     }
+
+
+def _addresses(addresses: tuple[int, ...]) -> str:
+    shown = ", ".join(address_text(address) for address in addresses[:ADDRESSES_SHOWN])
+    return shown + (f" and {len(addresses) - ADDRESSES_SHOWN} more" if len(addresses) > ADDRESSES_SHOWN else "") or "-"
 
 
 def _show(found: Status) -> None:
@@ -110,6 +118,17 @@ def _show(found: Status) -> None:
             ((one.rule.id, one.rule.action.value, one.hits, one.packets, one.bytes) for one in hit),
             right=("hits", "packets", "bytes"),
         )
+    if found.names:
+        show.line("")
+        show.table(
+            ("name", "addresses", "TTL", "grace", "last error"),
+            (
+                (one.name, _addresses(one.addresses), "-" if one.ttl is None else f"{one.ttl} s", f"{one.grace} s",
+                 one.error or "-")
+                for one in found.names
+            ),
+            right=("TTL", "grace"),
+        )  # fmt: skip
     changed = [one for one in found.applications if one.state != "accepted"]
     if changed:
         show.line("")

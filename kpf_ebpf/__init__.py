@@ -9,6 +9,7 @@ Packages, in order; each may import those before it and none behind it:
 
     policy    what the user wrote, checked; only ``policy.load`` reads files
     facts     what the world is like: names, proxy, adapters, users, cgroups, program files; gathered in one place
+    names     host names kept true by DNS, for as long as the Engine lives
     resolve   the ordered rules of all steps, every name replaced by what it means here
     image     the contents of the kernel's maps
     evaluate  the kernel's classifier once more, in Python: for ``explain`` and as the tests' oracle

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.cut import cut
-from kpf_ebpf.engine.enforce import enforce, switch
+from kpf_ebpf.engine.enforce import Made, View, enforce, switch
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import COMMAND, Instance
 from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_files
 from kpf_ebpf.facts.files import look_at
-from kpf_ebpf.facts.model import NameFact
 from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
-from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import load
 from kpf_ebpf.kernel.apply import read_active, write_active
 from kpf_ebpf.resolve.model import ResolvedApplication
@@ -50,31 +47,31 @@ def reload_policy(instance: Instance) -> Enforced:
     with instance.locked():
         before = enforced_now(instance)
         _require_home(before.resolved.home)
-        made, image = _enforce(instance, read_files(Path(before.snapshot.file)), before)
+        made = _enforce(instance, read_files(Path(before.snapshot.file)), before)
         place = records.read(instance, Attachment)
         if place is not None:
-            cut(instance.pins, image, place)
-        return made
+            cut(instance.pins, made.image, place)
+        return made.enforced
 
 
-def resolve_again(instance: Instance, holder: str = COMMAND, *, names: bool = True) -> tuple[Enforced, Enforced]:
-    """Resolves the policy as it was read, by what the world is like now: what was enforced, and what is.
+def resolve_again(
+    instance: Instance, holder: str = COMMAND, view: View | None = None, read: ReadPolicy | None = None
+) -> Made:
+    """Resolves the policy as it was read (or as ``read``), by what the world is like now.
 
-    Without ``names`` host names keep their addresses. Raises EngineError; nothing was changed then.
+    Where that changes nothing, the kernel is left alone. Raises EngineError; nothing was changed then.
     """
     with instance.locked(holder):
         before = enforced_now(instance)
         _require_home(before.resolved.home)
-        known = None if names else {fact.name: fact for fact in before.names}
-        made, _ = _enforce(instance, read_again(before.snapshot), before, known)
-        return before, made
+        return _enforce(instance, read or read_again(before.snapshot), before, view, lazily=True)
 
 
 def _enforce(
-    instance: Instance, policy: ReadPolicy, before: Enforced, names: Mapping[str, NameFact] | None = None
-) -> tuple[Enforced, MapImage]:
+    instance: Instance, policy: ReadPolicy, before: Enforced, view: View | None = None, *, lazily: bool = False
+) -> Made:
     home = before.resolved.home
-    return enforce(instance, policy, lambda fd: load.identify(instance.pins, fd), before, home, names)
+    return enforce(instance, policy, lambda fd: load.identify(instance.pins, fd), before, home, view, lazily=lazily)
 
 
 def accept_program(instance: Instance, path: str) -> ResolvedApplication:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,11 +13,14 @@ from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.snapshot import ReadPolicy
 from kpf_ebpf.facts.files import Identify
-from kpf_ebpf.facts.gather import application_words, gather
-from kpf_ebpf.facts.model import Facts, NameFact
+from kpf_ebpf.facts.gather import EVERYTHING, HOSTS, Names, application_words, gather
+from kpf_ebpf.facts.model import Facts, NameFact, Part
+from kpf_ebpf.facts.names import literals
+from kpf_ebpf.facts.system import read_text
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel.apply import apply
+from kpf_ebpf.kernel.apply import apply, read_active
+from kpf_ebpf.names.files import without_network
 from kpf_ebpf.resolve.resolve import resolve
 
 POLICY = Path("/etc/kpf-ebpf/policy.toml")
@@ -42,18 +44,37 @@ def policy_path(chosen: Path | None) -> Path:
     return POLICY if POLICY.exists() else OBSERVE
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """How to look at the world: whom to ask for names; and, if not at everything, at which parts beside ``before``."""
+
+    names: Names = literals
+    before: Facts | None = None
+    parts: frozenset[Part] = EVERYTHING
+
+
 def prepare(
     read: ReadPolicy,
     identify: Identify | None,
+    view: View,
     *,
     password_set: bool = False,
     before: Enforced | None = None,
     cookie: int = 0,
-    names: Mapping[str, NameFact] | None = None,
 ) -> Prepared:
-    """Resolves and compiles a policy; ``names`` need no asking. Raises EngineError for one that is too large."""
-    prints = Prints(application_words(read.policy)).take(walk=True)
-    facts = gather(read.policy, identify, password_set=password_set, netns_cookie=cookie, names=names)
+    """Resolves and compiles a policy. Raises EngineError for one that is too large."""
+    prints = before.prints if before else {}
+    if view.before is None or Part.APPLICATIONS in view.parts:
+        prints = Prints(application_words(read.policy)).take(walk=True)
+    facts = gather(
+        read.policy,
+        identify,
+        password_set=password_set,
+        netns_cookie=cookie,
+        names=view.names,
+        before=view.before,
+        parts=view.parts,
+    )
     accepted = Accepted(before.resolved.applications, before.digests) if before else Accepted()
     facts = keep_accepted(facts, accepted, read.policy.preferences.on_modified)
     resolved = resolve(read.policy, facts)
@@ -65,21 +86,35 @@ def prepare(
     return Prepared(read, facts, image, prints)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What was enforced, what is, what it was made from, and its image."""
+
+    before: Enforced | None
+    enforced: Enforced
+    facts: Facts
+    image: MapImage
+
+
 def enforce(
     instance: Instance,
     read: ReadPolicy,
     identify: Identify,
     before: Enforced | None,
     home: int,
-    names: Mapping[str, NameFact] | None = None,
-) -> tuple[Enforced, MapImage]:
+    view: View | None = None,
+    *,
+    lazily: bool = False,
+) -> Made:
     """Makes a policy the one that is enforced; ``home`` is the cookie of the network namespace of ``up``.
 
+    By default names are what is known at once. ``lazily``: where nothing changed, the kernel is left alone.
     Raises EngineError; nothing was changed then.
     """
-    ready = prepare(read, identify, password_set=password.is_set(instance), before=before, cookie=home, names=names)
+    view = view or View(known_names(before))
+    ready = prepare(read, identify, view, password_set=password.is_set(instance), before=before, cookie=home)
     made = Enforced(
-        generation=0,
+        generation=before.generation if before else 0,
         snapshot=read.snapshot,
         policy_sha256=read.policy.sha256,
         resolved=ready.image.policy,
@@ -89,7 +124,32 @@ def enforce(
         prints=ready.prints,
         digests=digests(ready.facts, before.digests if before else {}),
     )
-    return switch(instance, made, ready.image, before), ready.image
+    same = lazily and before is not None and _means_the_same(made, before, instance)
+    if not same:
+        made = switch(instance, made, ready.image, before)
+    elif made != before:
+        records.write(instance, made)
+    return Made(before, made, ready.facts, ready.image)
+
+
+def _means_the_same(made: Enforced, before: Enforced, instance: Instance) -> bool:
+    """Whether the kernel has this already. (A command that died between record and switch left another generation.)"""
+    return (
+        replace(made.resolved, warnings=()) == replace(before.resolved, warnings=())
+        and made.counters == before.counters
+        and read_active(instance.pins).generation == before.generation
+    )
+
+
+def known_names(before: Enforced | None) -> Names:
+    """What is known of names at once: literals, what /etc/hosts says, and what was known before. Nobody is asked."""
+    known = {fact.name: fact for fact in before.names} if before else {}
+
+    def names(wanted: tuple[str, ...]) -> dict[str, NameFact]:
+        here = without_network(wanted, read_text(HOSTS) or "")
+        return {name: fact if fact.addresses else known.get(name, fact) for name, fact in here.items()}
+
+    return names
 
 
 def switch(instance: Instance, made: Enforced, image: MapImage, before: Enforced | None) -> Enforced:

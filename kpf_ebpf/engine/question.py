@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kpf_ebpf.engine.control import enforced_now
-from kpf_ebpf.engine.enforce import prepare
+from kpf_ebpf.engine.enforce import View, prepare
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
@@ -18,6 +18,7 @@ from kpf_ebpf.evaluate.evaluator import Flow
 from kpf_ebpf.evaluate.explain import Explanation, explain
 from kpf_ebpf.facts.addresses import is_loopback
 from kpf_ebpf.facts.files import Identify, file_key
+from kpf_ebpf.facts.gather import ask_system
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.image.model import MapImage
@@ -55,7 +56,7 @@ def answer(asked: Asked, policy: Path | None, instance: Instance) -> Explanation
     Raises PolicyError, and EngineError for words that mean nothing here.
     """
     if policy is not None:
-        image = prepare(read_files(policy.absolute()), None).image
+        image = prepare(read_files(policy.absolute()), None, View(ask_system)).image
         return explain(image, _flow(asked, image, file_key))
     require_root()
     image = enforced_now(instance).image()

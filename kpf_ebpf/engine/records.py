@@ -65,11 +65,38 @@ class EngineProcess:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What the Engine could not do with what it read: events that made no sense, records not written, not sent."""
+    """What the Engine could not do with what it read: events that made no sense, records not written, not sent.
+
+    ``refused``: changes of files that were not taken, in words; what they replace stands.
+    """
 
     malformed: int = 0
     log: int = 0
     syslog: int = 0
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptName:
+    """A host name as the Engine keeps it. Moments are seconds of the kernel's monotonic clock.
+
+    ``until``: when its time to live is over, ``grace_until``: when the addresses of a name that lives on grace go;
+    None where there is no such moment.
+    """
+
+    name: str
+    addresses: tuple[int, ...]
+    until: float | None
+    grace_until: float | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNames:
+    """All names, and what was made of the answers of name servers, by ``names.Counts``."""
+
+    names: tuple[KeptName, ...]
+    counts: dict[str, int]
 
 
 def _path(instance: Instance, kind: type[Any]) -> Path:
@@ -78,11 +105,12 @@ def _path(instance: Instance, kind: type[Any]) -> Path:
         Attachment: "attachment.json",
         EngineProcess: "engine.json",
         Losses: "losses.json",
+        KeptNames: "names.json",
     }
     return instance.run / names[kind]
 
 
-def write(instance: Instance, record: Enforced | Attachment | EngineProcess | Losses) -> None:
+def write(instance: Instance, record: Enforced | Attachment | EngineProcess | Losses | KeptNames) -> None:
     """Replaces the record of this kind."""
     write_file(_path(instance, type(record)), json.dumps(_converter.unstructure(record)))
 

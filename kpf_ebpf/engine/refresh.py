@@ -1,17 +1,24 @@
-"""Keeps what is enforced true while programs come, change and go: the policy is resolved anew when their files move."""
+"""Keeps what is enforced true while the world changes: the policy is resolved anew when something of it moves."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
+from kpf_ebpf.engine import watch
 from kpf_ebpf.engine.control import resolve_again
+from kpf_ebpf.engine.enforce import View
 from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
+from kpf_ebpf.engine.naming import Naming
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced
-from kpf_ebpf.engine.snapshot import read_again
-from kpf_ebpf.facts.gather import application_words
+from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_groups_again
+from kpf_ebpf.facts.adapters import AdapterEvents
+from kpf_ebpf.facts.gather import EVERYTHING, application_words
+from kpf_ebpf.facts.model import Facts, NameFact, Part
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.resolve.model import ResolvedApplication
 
@@ -19,46 +26,121 @@ PERIOD = 1.0
 """Seconds between looks at the files that the policy names."""
 WALK_PERIOD = 5.0
 """Seconds between walks for new matches of wildcards."""
+REST = 6
+"""Times as long as it took to resolve the policy, the Engine rests before it does it again."""
+
+NameChange = Callable[[NameFact, NameFact], None]
+"""Is told of a name whose address set changed: before, after."""
 
 
 class Refresher:
-    """Looks at the programs of a policy, and makes an image anew when one of them is not what it was."""
+    """Looks at everything that a policy speaks of, and makes an image anew when something is not what it was.
 
-    def __init__(self, instance: Instance) -> None:
+    ``refused``: what was not taken, in words, as long as that stands.
+    """
+
+    def __init__(self, instance: Instance, on_name: NameChange) -> None:
         self._instance = instance
+        self._on_name = on_name
+        self._naming = Naming(instance)
+        self._adapters, self._filters = AdapterEvents(), watch.AdapterFilters(instance)
+        self._watched = {
+            Part.PROXY: watch.proxy_settings(),
+            Part.USERS: watch.users(),
+            Part.RESOLVERS: watch.resolvers(),
+        }
+        self._groups = watch.files(())
+        self._groups_moved = False
         self._prints = Prints(())
         self._seen: dict[str, Print] = {}
-        self._due = self._walk_due = 0.0
+        self._read: ReadPolicy | None = None
+        self._facts: Facts | None = None
+        self._generation = -1
+        self._moved: set[Part] = set()
+        self._again = False
+        self._due = self._walk_due = self._rested = 0.0
+        self.refused: tuple[str, ...] = ()
+        self._filters.look()
 
     def retarget(self, enforced: Enforced) -> None:
         """Compares with what was there when this was resolved, from now on."""
-        self._prints = Prints(application_words(read_again(enforced.snapshot).policy))
+        self._read = read_again(enforced.snapshot)
+        self._groups = watch.files(enforced.snapshot.groups)
+        self._prints = Prints(application_words(self._read.policy))
         self._seen = enforced.prints
         self._walk_due = 0.0
+        self._naming.retarget(enforced, self._read.policy)
+        if enforced.generation != self._generation:
+            self._facts, self._generation, self.refused = None, enforced.generation, ()  # another command's work
 
     def look(self, now: float) -> None:
-        """If it is time to: looks at every file; resolves anew if one moved. Another command at work: the next time."""
+        """Looks at what it is time to look at; resolves anew if something moved. Never waits for the network."""
+        self._look_at_programs(now)
+        self._moved |= {part for part, one in self._watched.items() if one.moved(now)}
+        if self._adapters.heard():
+            self._moved.add(Part.ADAPTERS)
+            self._filters.look()
+        self._groups_moved |= self._groups.moved(now)
+        self._again |= self._naming.changed()
+        self._naming.look(now)
+        if (self._moved or self._again or self._groups_moved) and now >= self._rested:
+            self._resolve()
+            self._rested = now + REST * (time.monotonic() - now)
+
+    def close(self) -> None:
+        """Looks no more."""
+        self._naming.close()
+        self._adapters.close()
+
+    def _look_at_programs(self, now: float) -> None:
         if now < self._due:
             return
         self._due, walk = now + PERIOD, now >= self._walk_due
         if walk:
             self._walk_due = now + WALK_PERIOD
         seen = self._prints.take(walk=walk)
-        if seen != self._seen and self._resolve():
+        if seen != self._seen:
             self._seen = seen
+            self._moved.add(Part.APPLICATIONS)
 
-    def _resolve(self) -> bool:
-        """False: another command is changing this instance."""
+    def _resolve(self) -> None:
+        """Another command at work: the next time."""
+        read = self._read_groups() if self._groups_moved else None
+        view = View(self._naming.facts, self._facts, frozenset(self._moved) if self._facts else EVERYTHING)
         try:
-            before, made = resolve_again(self._instance, ENGINE, names=False)
+            made = resolve_again(self._instance, ENGINE, view, read)
         except Busy:
-            return False
+            return
         except (EngineError, PolicyError) as problem:
             _say(str(problem))
-            return True
-        for line in changes(before.resolved.applications, made.resolved.applications):
+        else:
+            self._facts, self._generation = made.facts, made.enforced.generation
+            if made.before is not None:
+                self._tell(made.before, made.enforced)
+        self._moved, self._again, self._groups_moved = set(), False, False
+
+    def _read_groups(self) -> ReadPolicy | None:
+        """The policy with its group files as they are now; None: they are no good, the old ones stand."""
+        if self._read is None:
+            return None
+        try:
+            read = read_groups_again(self._read.snapshot)
+        except PolicyError as problem:
+            self.refused = tuple(f"{finding}; what was there before stands" for finding in problem.findings)
+            for line in self.refused:
+                _say(line)
+            return None
+        self.refused = ()
+        return read
+
+    def _tell(self, before: Enforced, after: Enforced) -> None:
+        for line in changes(before.resolved.applications, after.resolved.applications):
             _say(line)
-        return True
+        known = {fact.name: fact for fact in before.names}
+        for fact in after.names:
+            former = known.get(fact.name, NameFact(fact.name))
+            if former.addresses != fact.addresses:
+                self._on_name(former, fact)
 
 
 def changes(before: tuple[ResolvedApplication, ...], after: tuple[ResolvedApplication, ...]) -> list[str]:

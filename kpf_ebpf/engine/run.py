@@ -13,14 +13,13 @@ from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced, Losses
 from kpf_ebpf.engine.refresh import Refresher
 from kpf_ebpf.engine.syslog import Syslog
-from kpf_ebpf.engine.watch import AdapterWatch
 from kpf_ebpf.events.collapse import Collapser
 from kpf_ebpf.events.decode import RawEvent, decode
-from kpf_ebpf.events.enrich import RuleName, enrich
+from kpf_ebpf.events.enrich import RuleName, enrich, name_record
 from kpf_ebpf.events.files import LogFile
 from kpf_ebpf.events.model import LogRecord
 from kpf_ebpf.events.paths import PathFinder
-from kpf_ebpf.facts.model import FileKey
+from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.pack import pack_file
 from kpf_ebpf.kernel.perf import EventReader
@@ -62,8 +61,7 @@ class Engine:
         self._collapser = Collapser()
         self._log = LogFile(instance.log)
         self._syslog = Syslog()
-        self._refresher = Refresher(instance)
-        self._adapters = AdapterWatch(instance)
+        self._refresher = Refresher(instance, self._name_changed)
         self._refresh()
         self._reader = EventReader(instance.pins / "events", self._take)
 
@@ -76,10 +74,10 @@ class Engine:
             self._write(self._collapser.flush(time.monotonic()))
             self._refresh()
             self._refresher.look(time.monotonic())
-            self._adapters.look(time.monotonic())
             self._tell_losses()
         self._reader.poll(0)
         self._write(self._collapser.drain())
+        self._refresher.close()
         self._log.close()
 
     def _end(self, *_: object) -> None:
@@ -99,9 +97,12 @@ class Engine:
         for record in finished:
             self._syslog.send(self._log.append(record))
 
+    def _name_changed(self, before: NameFact, after: NameFact) -> None:
+        self._write([name_record(before, after, datetime.now().astimezone())])
+
     def _tell_losses(self) -> None:
         """Writes down what could not be done with events, for ``status`` to show."""
-        losses = Losses(self._malformed, self._log.lost, self._syslog.lost)
+        losses = Losses(self._malformed, self._log.lost, self._syslog.lost, self._refresher.refused)
         if losses != self._losses:
             records.write(self._instance, losses)
             self._losses = losses

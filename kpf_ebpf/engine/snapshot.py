@@ -55,6 +55,19 @@ def read_again(snapshot: Snapshot) -> ReadPolicy:
     return ReadPolicy(snapshot, policy, findings)
 
 
+def read_groups_again(snapshot: Snapshot) -> ReadPolicy:
+    """The same policy with its group files as they are now. Raises PolicyError with every mistake in them."""
+    groups: dict[str, str] = {}
+
+    def read_group(group: Path) -> bytes:
+        data = read_bounded(group, limits.MAX_GROUP_BYTES)
+        groups[str(group)] = _text(data)
+        return data
+
+    policy, findings = parse(_bytes(snapshot.text), snapshot.file, read_group, Path(snapshot.file).parent)
+    return ReadPolicy(Snapshot(snapshot.file, snapshot.text, groups), policy, findings)
+
+
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from kpf_ebpf.engine import canary, process, records
 from kpf_ebpf.engine.canary import Canary
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.records import Attachment, Enforced, Losses
+from kpf_ebpf.engine.records import Attachment, Enforced, KeptName, KeptNames, Losses
 from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, adapters, bpf, hooks, load, maps
@@ -52,6 +53,20 @@ class MapStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class NameStatus:
+    """A host name: the addresses that are enforced, and, in seconds, what is left of their time to live and grace.
+
+    ``ttl`` None: there is none (an address, /etc/hosts, never answered, no Engine).
+    """
+
+    name: str
+    addresses: tuple[int, ...]
+    ttl: int | None
+    error: str
+    grace: int
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All of it. ``enforcing`` is true only if the canary proved it and every hook is attached."""
 
@@ -64,7 +79,7 @@ class Status:
     hooks: dict[str, bool]
     rules: tuple[RuleStatus, ...]
     applications: tuple[ApplicationStatus, ...]
-    names: tuple[NameFact, ...]
+    names: tuple[NameStatus, ...]
     maps: tuple[MapStatus, ...]
     seen: int
     lost: int
@@ -103,6 +118,25 @@ def _application(pins: Path, application: ResolvedApplication) -> ApplicationSta
         return ApplicationStatus(path, "missing", accepted, "")
 
 
+def _names(instance: Instance, enforced: Enforced, engine: int | None) -> tuple[NameStatus, ...]:
+    """The names as the Engine last wrote them down; without one, as they were when the policy was resolved."""
+    kept = records.read(instance, KeptNames) if engine is not None else None
+    known = {one.name: one for one in kept.names} if kept else {}
+    return tuple(_name(fact, known.get(fact.name), enforced.name_grace) for fact in enforced.names)
+
+
+def _name(fact: NameFact, kept: KeptName | None, name_grace: int) -> NameStatus:
+    """What is enforced of a name, with what the Engine knows of it."""
+    if kept is None:
+        return NameStatus(fact.name, fact.addresses, None, fact.error, name_grace if fact.addresses else 0)
+    now = time.monotonic()
+    ttl = None if kept.until is None else max(0, round(kept.until - now))
+    grace = name_grace if kept.addresses else 0
+    if kept.grace_until is not None:
+        ttl, grace = 0, max(0, round(kept.grace_until - now))
+    return NameStatus(fact.name, fact.addresses, ttl, kept.error, grace)
+
+
 def _maps(pins: Path) -> tuple[MapStatus, ...]:
     """The maps that can fill up."""
     found = []
@@ -139,6 +173,7 @@ def look(instance: Instance) -> Status:
     defaults = read_defaults(instance.pins)
     losses = records.read(instance, Losses) or Losses()
     warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults), *lost_lines(losses)]
+    warnings += [*losses.refused, *_hostile_answers(instance)]
     return Status(
         enforcing=sung.ok and all(attached.values()) and active.slot is not None,
         engine=engine,
@@ -149,7 +184,7 @@ def look(instance: Instance) -> Status:
         hooks=attached,
         rules=rule_statuses(instance, enforced),
         applications=tuple(_application(instance.pins, one) for one in enforced.resolved.applications),
-        names=enforced.names,
+        names=_names(instance, enforced, engine),
         maps=_maps(instance.pins),
         seen=defaults[abi.Default.EVENT_SEEN] + defaults[abi.Default.EVENT_LOST],
         lost=defaults[abi.Default.EVENT_LOST],
@@ -166,6 +201,14 @@ def lost_lines(losses: Losses) -> list[str]:
         (losses.syslog, "records could not be sent to the syslog server; the log file has them"),
     )
     return [f"{count} {words}" for count, words in told if count]
+
+
+def _hostile_answers(instance: Instance) -> list[str]:
+    """What name servers sent that changed nothing, in words."""
+    kept = records.read(instance, KeptNames)
+    kinds = ("mismatched", "malformed", "oversized", "looping", "refused")
+    found = [f"{kept.counts[kind]} {kind}" for kind in kinds if kept.counts.get(kind)] if kept else []
+    return [f"answers of name servers that changed nothing: {', '.join(found)}"] if found else []
 
 
 _TELLING: dict[abi.Default, Callable[[int], str]] = {

@@ -92,7 +92,8 @@ def _replace(instance: Instance, policy: ReadPolicy, place: Attachment, before: 
     _filter_adapters(instance, place)
     tell("resolving the policy")
     former = read_active(instance.pins)
-    enforced, image = enforce(instance, policy, programs.identify, before, home)
+    made = enforce(instance, policy, programs.identify, before, home)
+    enforced = made.enforced
     tell("proving enforcement with the canary")
     sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
     if not sung.ok:
@@ -104,7 +105,7 @@ def _replace(instance: Instance, policy: ReadPolicy, place: Attachment, before: 
         _leave(instance, old_place)
     engine = _new_engine(instance, programs, tell)
     tell("ending connections that the policy denies")
-    cut(instance.pins, image, place)  # with the Engine there, so that the log has them
+    cut(instance.pins, made.image, place)  # with the Engine there, so that the log has them
     return Up(enforced, place, sung, engine)
 
 

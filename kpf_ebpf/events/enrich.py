@@ -9,12 +9,14 @@ from types import MappingProxyType
 
 from kpf_ebpf.events.decode import RawEvent, point_text
 from kpf_ebpf.events.model import Action, Direction, Hook, LogRecord
-from kpf_ebpf.facts.model import FileKey
+from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi
 from kpf_ebpf.policy.transport import ICMP, ICMPV6, PROTOCOLS
 
 UNKNOWN = "unknown"
 KERNEL = "kernel"
+ADDRESSES_SHOWN = 8
+"""Of a name's addresses."""
 
 _NAMES = {number: name for name, number in PROTOCOLS.items()}
 _DIRECTIONS: Mapping[abi.Direction, Direction] = MappingProxyType({abi.Direction.IN: "in", abi.Direction.OUT: "out"})
@@ -67,6 +69,34 @@ def enrich(
         hook=_HOOKS[event.hook],
         alert=event.alert,
     )
+
+
+def name_record(before: NameFact, after: NameFact, date: datetime) -> LogRecord:
+    """A record of a host name whose address set changed: what it means now is permitted or denied, by its rules."""
+    return LogRecord(
+        line=0,
+        count=1,
+        date=date,
+        rule=f"name {after.name}: {_shown(after)}, was {_shown(before)}",
+        id=f"names/{after.name}",
+        origin="names",
+        application="kpf-ebpf",
+        pid=None,
+        user=None,
+        direction="out",
+        local="",
+        remote=point_text(after.addresses[0], None) if after.addresses else "",
+        protocol="dns",
+        action="permit" if after.addresses else "deny",
+        hook="names",
+        alert=False,
+    )
+
+
+def _shown(fact: NameFact) -> str:
+    more = len(fact.addresses) - ADDRESSES_SHOWN
+    words = ", ".join(point_text(address, None) for address in fact.addresses[:ADDRESSES_SHOWN])
+    return (words or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def protocol_text(event: RawEvent) -> str:

@@ -30,7 +30,7 @@ _WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "direction": frozenset({"in", "out"}),
         "action": frozenset({"permit", "deny"}),
-        "hook": frozenset({"connect", "sendmsg", "egress", "ingress", "adapter-egress", "adapter-ingress"}),
+        "hook": frozenset({"connect", "sendmsg", "egress", "ingress", "adapter-egress", "adapter-ingress", "names"}),
     }
 )
 

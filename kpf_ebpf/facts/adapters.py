@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +16,11 @@ from kpf_ebpf.policy.model import V4_BASE
 
 MAX_ADDRESSES = 100_000
 """Addresses read of all adapters together."""
+
+EVENTS_AT_A_TIME = 10_000
+"""Messages of netlink read at one look."""
+_MESSAGE_BYTES = 65_536
+_LINKS, _IPV4_ADDRESSES, _IPV6_ADDRESSES = 1 << 0, 1 << 4, 1 << 8  # RTMGRP_... of linux/rtnetlink.h
 
 _V4_BITS = 32
 _SMALLEST_WITH_BROADCAST = 30
@@ -62,3 +69,33 @@ def _broadcasts(address: int, message: Mapping[str, Any], attributes: Mapping[st
     if told is not None:
         found.add(told)
     return found - {V4_BASE + 0xFFFFFFFF}
+
+
+class AdapterEvents:
+    """Hears when an adapter or an address comes, changes or goes in the network namespace it was made in.
+
+    What happened is not read: whoever hears it looks at everything, so that nothing that was lost matters.
+    """
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        self._socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
+        self._socket.bind((0, _LINKS | _IPV4_ADDRESSES | _IPV6_ADDRESSES))
+
+    def heard(self) -> bool:
+        """Whether something happened since the last call. Does not wait."""
+        found = False
+        for _ in range(EVENTS_AT_A_TIME):
+            try:
+                self._socket.recv(_MESSAGE_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as problem:
+                if problem.errno != errno.ENOBUFS:  # more happened than there was room for
+                    raise
+            found = True
+        return found
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._socket.close()

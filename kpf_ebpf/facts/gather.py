@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from kpf_ebpf.facts.adapters import find_adapters
 from kpf_ebpf.facts.files import Identify, find_programs
-from kpf_ebpf.facts.model import Adapter, Facts, NameFact, ProxyFact
-from kpf_ebpf.facts.names import Lookup, literals, look_up, names_of, parse_hosts, system_lookup
+from kpf_ebpf.facts.model import Adapter, Facts, NameFact, Part, ProxyFact
+from kpf_ebpf.facts.names import literals, look_up, names_of, parse_hosts
 from kpf_ebpf.facts.proxy import ProxyAnswer, explain_proxy, find_proxy, proxy_prints
 from kpf_ebpf.facts.proxy_files import distrust, read_roots, stamp
 from kpf_ebpf.facts.system import cgroup_mount, find_cgroups, find_users, list_folder, parse_resolvers, read_text
 from kpf_ebpf.policy.model import Policy, Preferences
+
+HOSTS, RESOLV_CONF = "/etc/hosts", "/etc/resolv.conf"
+EVERYTHING = frozenset(Part)
+Names = Callable[[tuple[str, ...]], Mapping[str, NameFact]]
+"""Gives the facts of host names (and address literals), by name."""
 
 
 def gather(
@@ -22,38 +28,46 @@ def gather(
     *,
     password_set: bool = False,
     netns_cookie: int = 0,
-    resolve_names: bool = True,
-    lookup: Lookup = system_lookup,
-    names: Mapping[str, NameFact] | None = None,
+    names: Names = literals,
+    before: Facts | None = None,
+    parts: Collection[Part] = EVERYTHING,
 ) -> Facts:
     """Look at the world once. What cannot be found is a warning, never an exception.
 
     ``identify`` maps an open descriptor to the kernel's view of the file; by default stat() is believed.
-    ``password_set`` and ``netns_cookie`` are passed on. Without ``resolve_names`` only address literals are known;
-    ``lookup`` asks for the others, which takes NAMES_DEADLINE seconds at most. ``names`` are taken as they are.
+    ``password_set`` and ``netns_cookie`` are passed on. ``names`` is asked for every name; by default only address
+    literals are known. With ``before`` only these ``parts`` are looked at, all else is as it was then.
     """
-    proxy = gather_proxy(policy)
-    if names is None:
-        names = gather_names(policy, proxy, lookup) if resolve_names else literals(names_of(policy, proxy))
-    applications, application_warnings = find_programs(application_words(policy), identify)
-    users, user_warnings = find_users(user for rule in policy.packet_filter for user in rule.users)
-    cgroups, cgroup_warnings = find_cgroups(
-        (rule.cgroup for rule in policy.packet_filter if rule.cgroup is not None),
-        cgroup_mount(read_text("/proc/self/mounts") or ""),
-    )
-    adapters, adapter_warnings = gather_adapters()
-    proxy_warnings = (f"proxy, from {proxy.source}: {proxy.problem}",) if proxy.problem else ()
-    return Facts(
-        applications=MappingProxyType(applications),
-        names=MappingProxyType(dict(names)),
-        adapters=adapters,
-        users=MappingProxyType(users),
-        cgroups=MappingProxyType(cgroups),
-        proxy=proxy,
-        resolvers=parse_resolvers(read_text("/etc/resolv.conf") or ""),
+    facts, told = before or Facts(), dict(before.told) if before else {}
+    if before is None:
+        parts = EVERYTHING
+    if Part.PROXY in parts:
+        proxy = gather_proxy(policy)
+        facts = replace(facts, proxy=proxy)
+        told[Part.PROXY] = (f"proxy, from {proxy.source}: {proxy.problem}",) if proxy.problem else ()
+    if Part.RESOLVERS in parts:
+        facts = replace(facts, resolvers=parse_resolvers(read_text(RESOLV_CONF) or ""))
+    if Part.APPLICATIONS in parts:
+        applications, told[Part.APPLICATIONS] = find_programs(application_words(policy), identify)
+        facts = replace(facts, applications=MappingProxyType(applications))
+    if Part.USERS in parts:
+        users, told[Part.USERS] = find_users(user for rule in policy.packet_filter for user in rule.users)
+        facts = replace(facts, users=MappingProxyType(users))
+    if Part.CGROUPS in parts:
+        cgroups, told[Part.CGROUPS] = find_cgroups(
+            (rule.cgroup for rule in policy.packet_filter if rule.cgroup is not None),
+            cgroup_mount(read_text("/proc/self/mounts") or ""),
+        )
+        facts = replace(facts, cgroups=MappingProxyType(cgroups))
+    if Part.ADAPTERS in parts:
+        adapters, told[Part.ADAPTERS] = gather_adapters()
+        facts = replace(facts, adapters=adapters)
+    return replace(
+        facts,
+        names=MappingProxyType(dict(names(names_of(policy, facts.proxy)))),
         password_set=password_set,
         netns_cookie=netns_cookie,
-        warnings=(application_warnings + proxy_warnings + user_warnings + cgroup_warnings + adapter_warnings),
+        told=MappingProxyType(told),
     )
 
 
@@ -66,10 +80,9 @@ def application_words(policy: Policy) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words))
 
 
-def gather_names(policy: Policy, proxy: ProxyFact, lookup: Lookup = system_lookup) -> dict[str, NameFact]:
-    """Resolve all names of a policy and the proxy's, within NAMES_DEADLINE seconds: name -> fact."""
-    names = names_of(policy, proxy)
-    return look_up(names, lookup=lookup, hosts=parse_hosts(read_text("/etc/hosts") or "", names))
+def ask_system(names: tuple[str, ...]) -> dict[str, NameFact]:
+    """Resolve names by the system's resolver, within NAMES_DEADLINE seconds: name -> fact."""
+    return look_up(names, hosts=parse_hosts(read_text(HOSTS) or "", names))
 
 
 def gather_proxy(policy: Policy) -> ProxyFact:

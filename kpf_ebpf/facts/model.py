@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -83,6 +84,17 @@ class ProxyFact:
     problem: str = ""
 
 
+class Part(StrEnum):
+    """What the Facts are gathered of, each by itself."""
+
+    PROXY = "proxy"
+    RESOLVERS = "resolvers"
+    APPLICATIONS = "applications"
+    USERS = "users"
+    CGROUPS = "cgroups"
+    ADAPTERS = "adapters"
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """One look at the world. Mappings are read-only.
@@ -90,6 +102,7 @@ class Facts:
     ``applications``: pattern or path as in the policy -> the files found there, best first (empty: none exists).
     ``users``: user name -> uid. ``cgroups``: cgroup path as in the policy -> ids of it and its descendants.
     ``resolvers``: (address, port) of the system's resolvers. ``netns_cookie``: of the namespace of ``up``.
+    ``told``: warnings, by what they are about.
     """
 
     applications: Mapping[str, tuple[FileFact, ...]] = field(default_factory=_empty)
@@ -101,4 +114,9 @@ class Facts:
     resolvers: tuple[tuple[int, int], ...] = ()
     password_set: bool = False
     netns_cookie: int = 0
-    warnings: tuple[str, ...] = ()
+    told: Mapping[Part, tuple[str, ...]] = field(default_factory=_empty)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Everything that could not be found or used."""
+        return tuple(line for part in Part for line in self.told.get(part, ()))

@@ -28,7 +28,7 @@ MAX_HOSTS_LINES = 1_000_000
 """Lines of /etc/hosts that are read."""
 _REFUSED_SHOWN = 3
 
-NOT_LOOKED_UP = "not looked up"
+NOT_LOOKED_UP = "not looked up yet"
 
 Lookup = Callable[[str], Iterable[str]]
 """Gives a name's address literals (A and AAAA); raises OSError (socket.gaierror) or ValueError if there are none."""

@@ -73,7 +73,7 @@ def _executed(pid: int, identify: Callable[[int], FileKey]) -> FileKey | None:
 
 def _is_mapped(process: str) -> bool:
     """Whether the file of a process' exe link is mapped in it, to be executed. Raises OSError."""
-    wanted = os.readlink(f"{process}/exe").replace("\n", "\\012")  # as maps(5) writes it
+    wanted = str(Path(f"{process}/exe").readlink()).replace("\n", "\\012")  # as maps(5) writes it
     for line in Path(f"{process}/maps").read_text(errors="surrogateescape").split("\n"):
         words = line.split(maxsplit=5)
         if len(words) == 6 and "x" in words[1] and words[5] == wanted:

@@ -52,7 +52,7 @@ class Kernel:
     def apply(self, policy: str) -> None:
         """Enforces a policy given as TOML text."""
         parsed, _ = parse(policy.encode(), "test.toml", lambda path: b"", Path("/"))
-        facts = gather(parsed, self.programs.identify, resolve_names=False, netns_cookie=self.home)
+        facts = gather(parsed, self.programs.identify, netns_cookie=self.home)
         image = compile_image(resolve(parsed, facts), self.counters)
         apply(self.programs.pins, image)
         self.counters = dict(image.counters)

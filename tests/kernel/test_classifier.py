@@ -82,7 +82,7 @@ def _packed(flow: Flow, active: int) -> bytes:
 def _enforce(kernel: Kernel, chance: random.Random) -> tuple[MapImage, int]:
     """A random policy in the kernel: its image, and the active word it is judged under."""
     policy, _ = parse(_policy(chance).encode(), "random.toml", lambda path: b"", Path("/"))
-    facts = gather(policy, kernel.programs.identify, resolve_names=False, netns_cookie=kernel.home)
+    facts = gather(policy, kernel.programs.identify, netns_cookie=kernel.home)
     image = compile_image(resolve(policy, facts), kernel.counters)
     kernel.counters = dict(image.counters)
     generation = apply(kernel.programs.pins, image)

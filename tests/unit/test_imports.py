@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ORDER = ("policy", "facts", "resolve", "image", "evaluate", "kernel", "events", "engine", "cli")
+ORDER = ("policy", "facts", "names", "resolve", "image", "evaluate", "kernel", "events", "engine", "cli")
 CORE = ("policy", "resolve", "image", "evaluate")
 PURE_EVENTS = ("events.decode", "events.enrich", "events.render", "events.collapse")
 EDGE = "policy.load"

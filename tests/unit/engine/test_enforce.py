@@ -10,7 +10,7 @@ import pytest
 
 from kpf_ebpf.engine import enforce, folders, records
 from kpf_ebpf.engine.accepted import Accepted, digests, keep_accepted
-from kpf_ebpf.engine.enforce import prepare
+from kpf_ebpf.engine.enforce import View, prepare
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess
@@ -91,10 +91,10 @@ def test_a_rule_keeps_its_counter(tmp_path: Path) -> None:
     """Counters belong to rule ids: what was counted before goes on being counted there."""
     path = tmp_path / "policy.toml"
     path.write_text('[[packet-filter]]\ndescription = "A"\naction = "deny"\n')
-    first = prepare(read_files(path), None).image
+    first = prepare(read_files(path), None, View()).image
     before = Enforced(1, Snapshot(str(path), "", {}), "", first.policy, dict(first.counters))
     path.write_text('[[packet-filter]]\ndescription = "B"\naction = "deny"\n' + path.read_text())
-    second = prepare(read_files(path), None, before=before).image
+    second = prepare(read_files(path), None, View(), before=before).image
     assert second.counters["packet-filter/A"] == first.counters["packet-filter/A"]
     assert len(set(second.counters.values())) == len(second.counters)
 
@@ -106,7 +106,7 @@ def test_too_many_rules_are_one_line(tmp_path: Path) -> None:
         "".join(f'[[packet-filter]]\ndescription = "{number}"\naction = "deny"\n' for number in range(16_400))
     )
     with pytest.raises((EngineError, PolicyError)) as told:
-        prepare(read_files(path), None)
+        prepare(read_files(path), None, View())
     assert "at most" in str(told.value) and len(str(told.value).splitlines()) == 1
 
 
@@ -115,7 +115,7 @@ def test_records_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(folders, "RUN", tmp_path)
     instance = Instance("one")
     instance.run.mkdir()
-    image = prepare(read_files(enforce.OBSERVE), None).image
+    image = prepare(read_files(enforce.OBSERVE), None, View()).image
     given = Enforced(3, Snapshot("x.toml", "", {"g": "1"}), "abc", image.policy, dict(image.counters))
     for record in (given, Attachment("/x", "/"), EngineProcess(1, 2)):
         records.write(instance, record)
@@ -148,7 +148,7 @@ def test_a_switch_that_fails_leaves_the_record(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(folders, "RUN", tmp_path)
     instance = Instance("one")
     instance.run.mkdir()
-    image = prepare(read_files(enforce.OBSERVE), None).image
+    image = prepare(read_files(enforce.OBSERVE), None, View()).image
     before = Enforced(3, Snapshot("old.toml", "", {}), "abc", image.policy, dict(image.counters))
     records.write(instance, before)
 

@@ -1,0 +1,85 @@
+"""Host names for as long as the Engine lives: kept by ``names``, written down for ``status``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+from kpf_ebpf.engine import records
+from kpf_ebpf.engine.enforce import known_names
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.records import Enforced, KeptName, KeptNames
+from kpf_ebpf.facts.model import NameFact
+from kpf_ebpf.names import NameKeeper, NameState
+from kpf_ebpf.policy.model import Policy
+
+PERIOD = 1.0
+"""Seconds between looks at what is to be written down."""
+
+
+class Naming:
+    """The names of what is enforced."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._keeper = NameKeeper()
+        self._enforced: Enforced | None = None
+        self._written: KeptNames | None = None
+        self._due = 0.0
+
+    def retarget(self, enforced: Enforced, policy: Policy) -> None:
+        """Keeps the names of this policy from now on; those that are new begin with what was known at ``up``."""
+        self._enforced = enforced
+        own = {address for adapter in enforced.resolved.adapters for address in adapter.addresses}
+        self._keeper.retarget(
+            (fact.name for fact in enforced.names),
+            {fact.name: fact for fact in enforced.names},
+            resolvers=policy.preferences.resolvers,
+            grace=enforced.name_grace,
+            own_addresses=own,
+        )
+
+    def changed(self) -> bool:
+        """Whether an address set is not what it was at the last call."""
+        return self._keeper.changed()
+
+    def facts(self, wanted: tuple[str, ...]) -> dict[str, NameFact]:
+        """What is known of these names now, also of such as are not kept yet. Does not wait."""
+        states = self._keeper.states()
+        fresh = known_names(self._enforced)(tuple(name for name in wanted if name not in states))
+        return {name: states[name].fact() if name in states else fresh[name] for name in wanted}
+
+    def look(self, now: float) -> None:
+        """Writes down how the names are, if it is time to and something changed."""
+        if now < self._due:
+            return
+        self._due = now + PERIOD
+        counts = {name: int(count) for name, count in asdict(self._keeper.counts()).items()}
+        kept = KeptNames(tuple(_kept(state) for state in self._keeper.states().values()), counts)
+        if self._written is None or _rough(kept) != _rough(self._written):
+            records.write(self._instance, kept)
+            self._written = kept
+
+    def close(self) -> None:
+        """Asks no more."""
+        self._keeper.close()
+
+
+def _kept(state: NameState) -> KeptName:
+    now = time.monotonic()
+    return KeptName(
+        state.name,
+        state.addresses,
+        None if not state.ttl else now + state.ttl,
+        None if state.grace is None else now + state.grace,
+        state.error or "",
+    )
+
+
+def _rough(kept: KeptNames) -> tuple[object, ...]:
+    """What is worth being written anew: moments to the second, give or take one."""
+    rough = [
+        (one.name, one.addresses, one.until and round(one.until / 2), one.grace_until is None, one.error)
+        for one in kept.names
+    ]
+    return (*rough, *kept.counts.items())
