@@ -13,7 +13,7 @@ from rich.console import Console
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import instance_option, told
 from kpf_ebpf.engine.cgroup import find_cgroup
-from kpf_ebpf.engine.enforce import OBSERVE, Prepared, policy_path, prepare
+from kpf_ebpf.engine.enforce import OBSERVE, Prepared, View, known_names, policy_path, prepare
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require
 from kpf_ebpf.engine.snapshot import read_files
@@ -42,7 +42,7 @@ def up(
     """Enforce a policy; returns when enforcement is live and proven. Again: replaces it without a gap."""
     path = policy_path(policy)
     if dry_run:
-        _print(path, prepare(read_files(path), None))
+        _print(path, prepare(read_files(path), None, View(known_names(None))))
         return
     require()
     place = find_cgroup(cgroup, adapters)

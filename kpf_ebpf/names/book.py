@@ -22,6 +22,8 @@ from kpf_ebpf.names.model import Failed, Found, NameState, Outcome, Pace
 from kpf_ebpf.names.wire import absolute
 from kpf_ebpf.policy.model import V4_BASE
 
+MAX_AT_ONCE = 200
+"""Names that one call works on where it must be quick; what is left over is due still."""
 NOT_A_NAME = "not a host name"
 _LINK_LOCAL_V4 = (V4_BASE + (169 << 24) + (254 << 16)) >> 16  # 169.254.0.0/16, RFC 3927
 _LINK_LOCAL_V6 = 0xFE80 >> 6  # fe80::/10, RFC 4291
@@ -71,7 +73,8 @@ class Book:
         ``allowed_local``: names that may mean this host; ``own_addresses``: what else this host is.
         """
         self._grace = self._grace if grace is None else grace
-        before, self._allowed, self._own = self._allowed, frozenset(allowed_local), frozenset(own_addresses)
+        was_allowed, was_own = self._allowed, self._own
+        self._allowed, self._own = frozenset(allowed_local), frozenset(own_addresses)
         entries: dict[str, Entry] = {}
         for name in dict.fromkeys(names):
             kept = self._entries.get(name)
@@ -80,8 +83,10 @@ class Book:
             entries[name] = kept
         self._entries = entries
         for name, entry in entries.items():
-            entry.strip(partial(self._is_refused, name))
-            if name in self._refused or (name in self._allowed) != (name in before):
+            is_other = (name in self._allowed) != (name in was_allowed) or (
+                name in self._refused and self._own != was_own
+            )
+            if entry.strip(partial(self._is_refused, name)) or is_other:
                 entry.hurry(now)
             self._touch(entry, now)
         self._refused &= entries.keys()
@@ -108,7 +113,7 @@ class Book:
 
     def questions(self, room: int, now: float) -> list[Question]:
         """Give what is to be asked now, ``room`` questions at most. Each must be answered by ``take`` or ``again``."""
-        self._tick(now)
+        self._tick(now, MAX_AT_ONCE)
         questions: list[Question] = []
         while self._ready and len(questions) < room:
             question = self._ready.popleft()
@@ -143,13 +148,13 @@ class Book:
 
     def changed(self, now: float) -> bool:
         """Tell whether any address set changed since the last call."""
-        self._tick(now)
+        self._tick(now, MAX_AT_ONCE)
         changed, self._changed = self._changed, False
         return changed
 
     def states(self, now: float) -> dict[str, NameState]:
         """What there is to tell of every name."""
-        self._tick(now)
+        self._tick(now, MAX_NAMES)
         return {name: entry.state(now, self._grace) for name, entry in self._entries.items()}
 
     def _begin(self, name: str, known: NameFact | NameState | None, now: float, is_too_many: bool) -> Entry:
@@ -193,12 +198,13 @@ class Book:
         time, _, entry = alarm
         return time == entry.scheduled and self._is_kept(entry)
 
-    def _tick(self, now: float) -> None:
-        """Do what is due: sets lapse, questions become ready."""
-        while self._alarms and self._alarms[0][0] <= now:
+    def _tick(self, now: float, most: int) -> None:
+        """Do what is due, for a bounded number of names: sets lapse, questions become ready."""
+        while most and self._alarms and self._alarms[0][0] <= now:
             alarm = heapq.heappop(self._alarms)
             if not self._rings(alarm):
                 continue
+            most -= 1
             entry = alarm[2]
             entry.scheduled = NEVER
             if entry.is_due(now) and entry.absolute is not None:

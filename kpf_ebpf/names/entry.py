@@ -115,10 +115,14 @@ class Entry:
         _settle(first, second)
         _settle(second, first)
 
-    def strip(self, is_refused: Callable[[int], bool]) -> None:
-        """Drop addresses that the name may not have any more."""
+    def strip(self, is_refused: Callable[[int], bool]) -> bool:
+        """Drop addresses that the name may not have any more; tell whether there were any."""
+        is_less = False
         for half in self._halves.values():
-            half.addresses = tuple(address for address in half.addresses if not is_refused(address))
+            kept = tuple(address for address in half.addresses if not is_refused(address))
+            is_less = is_less or kept != half.addresses
+            half.addresses = kept
+        return is_less
 
     def lapse(self, now: float, grace: float) -> None:
         """Drop what outlived its time to live by ``grace`` seconds."""

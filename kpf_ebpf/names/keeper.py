@@ -12,7 +12,7 @@ from dataclasses import fields, replace
 from kpf_ebpf.facts.model import NameFact
 from kpf_ebpf.facts.names import parse_hosts
 from kpf_ebpf.names.asker import Asker
-from kpf_ebpf.names.book import Book
+from kpf_ebpf.names.book import MAX_AT_ONCE, Book
 from kpf_ebpf.names.files import HOSTS, RESOLV_CONF, WatchedFile, system_resolvers
 from kpf_ebpf.names.model import Counts, Failed, NameState, Pace, Resolver
 
@@ -152,8 +152,9 @@ class NameKeeper:
         self._next_look = now + self._pace.look
         if self._hosts.has_changed() or is_new:
             listed = parse_hosts(self._hosts.text(), names)
-            with self._lock:
-                self._book.place(names, listed, now)
+            for begin in range(0, len(names), MAX_AT_ONCE):  # nobody waits long for the lock
+                with self._lock:
+                    self._book.place(names[begin : begin + MAX_AT_ONCE], listed, now)
         if self._resolv_conf.has_changed():
             self._system = system_resolvers(path=self._resolv_conf.path)
         self._use(self._system if isinstance(wanted, str) else wanted, now)
@@ -164,6 +165,7 @@ class NameKeeper:
             return
         self._used = resolvers
         interrupted = self._asker.use(resolvers)
+        self._counts["asked"] -= len(interrupted)  # they will be asked again
         with self._lock:
             self._book.again(interrupted)
             self._book.hurry(now)
