@@ -95,17 +95,17 @@ def test_a_dead_name_server_stalls_nothing_and_heals(bench: Bench) -> None:
     """The last good set lives on for its grace, then the rule is quiet and says so; the server is back: healed."""
     bench.peer("tcp-echo", "0.0.0.0", 7000)
     with name_server(bench, {NAME: (SERVER,)}) as zone:
-        bench.up(policy=policy(NAME, grace=6))
+        bench.up(policy=policy(NAME, grace=20))
         assert eventually(lambda: reaches(bench, SERVER))
         zone.stop()
         assert eventually(lambda: state(bench)["error"])
-        assert state(bench)["addresses"] == [SERVER] and 0 <= state(bench)["grace"] <= 6
+        assert state(bench)["addresses"] == [SERVER] and 0 <= state(bench)["grace"] <= 20
         assert reaches(bench, SERVER), "within the grace"
-        assert eventually(lambda: not state(bench)["addresses"], 20)
+        assert eventually(lambda: not state(bench)["addresses"], 60)
         assert not reaches(bench, SERVER)
         assert any(NAME in warning and "match nothing" in warning for warning in bench.status()["warnings"])
         zone.start()
-        assert eventually(lambda: reaches(bench, SERVER), 30), "its last retry was long ago"
+        assert eventually(lambda: reaches(bench, SERVER), 60), "its last retry was long ago"
         assert eventually(lambda: state(bench)["error"] is None)
 
 
