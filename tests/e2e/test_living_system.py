@@ -95,7 +95,7 @@ def test_many_events_leave_the_right_final_state(bench: Bench) -> None:
     bench.peer("tcp-echo", "0.0.0.0", 7000)
     engine = int(bench.status()["engine"])
     descriptors, before = descriptors_of(engine), spent(engine)
-    link(bench, "link", "add", "storm", "type", "dummy")
+    link(bench, "link", "add", "storm", "type", "veth", "peer", "name", "storm2")
     began = time.monotonic()
     pace = threading.Event()  # never set: it gives the events their rate
     for number in range(1, 101):
