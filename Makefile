@@ -17,7 +17,7 @@ DEMO_PACKAGES := curl ncat iproute2
 VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static git
 KERNELS ?=
 TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse \
-                 squashfs-tools fuse3
+                 squashfs-tools fuse3 tinyproxy rsyslog openssl bsdutils
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
