@@ -36,7 +36,7 @@ server.serve_forever()
 @contextmanager
 def service(bench: Bench, *command: str, ready: bytes = b"") -> Iterator[None]:
     """Run a server in the server namespace."""
-    inside = ("nsenter", f"--net=/run/netns/{bench.namespaces['server']}")
+    inside = ("nsenter", f"--net=/run/netns/{bench.namespaces['server']}", *asking_here(bench))
     quiet = subprocess.DEVNULL
     with subprocess.Popen([*inside, *command], stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as server:
         try:
@@ -72,12 +72,16 @@ def policy(component: str, path: str, **preferences: Any) -> str:
     return f'[preferences]\n{text}[components]\n{component} = "{Path(path).resolve()}"\n{DENY_ALL}'
 
 
-def curl(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run curl in the firewalled cgroup, with the test's name server as the system's."""
+def asking_here(bench: Bench) -> tuple[str, ...]:
+    """Return the words that let a command have the test's name server as the system's."""
     own = bench.folder / "resolv.conf"
     own.write_text(f"nameserver {SERVER}\noptions timeout:2 attempts:1\n")
-    enter = f'mount --bind {own} /etc/resolv.conf && exec curl --silent --show-error --max-time 8 "$@"'
-    return bench.real("unshare", "--mount", "sh", "-c", enter, "sh", *words)
+    return ("unshare", "--mount", "sh", "-c", f'mount --bind {own} /etc/resolv.conf && exec "$@"', "sh")
+
+
+def curl(bench: Bench, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run curl in the firewalled cgroup."""
+    return bench.real(*asking_here(bench), "curl", "--silent", "--show-error", "--max-time", "8", *words)
 
 
 def test_registration_over_tls_by_a_name_that_moves(bench: Bench) -> None:
