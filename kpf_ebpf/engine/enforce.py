@@ -19,7 +19,7 @@ from kpf_ebpf.facts.names import literals
 from kpf_ebpf.facts.system import read_text
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel.apply import apply, read_active
+from kpf_ebpf.kernel.apply import Contents, apply, read_active
 from kpf_ebpf.names.files import without_network
 from kpf_ebpf.resolve.resolve import resolve
 
@@ -123,6 +123,7 @@ def enforce(
         name_grace=read.policy.preferences.name_grace,
         prints=ready.prints,
         digests=digests(ready.facts, before.digests if before else {}),
+        contents=before.contents if before else {},
     )
     same = lazily and before is not None and _means_the_same(made, before, instance)
     if not same:
@@ -154,17 +155,21 @@ def known_names(before: Enforced | None) -> Names:
 
 def switch(instance: Instance, made: Enforced, image: MapImage, before: Enforced | None) -> Enforced:
     """Makes an image the active one and writes its record, with its generation. Raises EngineError."""
-    known = before.counters if before else {}
-    fresh = [number for rule, number in made.counters.items() if known.get(rule) != number]
+    counters = before.counters if before else {}
+    fresh = [number for rule, number in made.counters.items() if counters.get(rule) != number]
+    written = made
+
+    def announce(generation: int, contents: Contents) -> None:
+        nonlocal written
+        written = replace(made, generation=generation, contents=dict(contents))
+        records.write(instance, written)
+
     try:
-        generation = apply(
-            instance.pins,
-            image,
-            fresh,
-            lambda generation: records.write(instance, replace(made, generation=generation)),
-        )
+        # a record of another generation tells nothing of the active slot
+        is_told = before is not None and read_active(instance.pins).generation == before.generation
+        apply(instance.pins, image, fresh, announce, before.contents if before and is_told else None)
     except OSError as problem:
         raise EngineError(
             f"the kernel's maps could not be filled: {problem.strerror}; run `kpf-ebpf status`; the old policy stands"
         ) from problem
-    return replace(made, generation=generation)
+    return written

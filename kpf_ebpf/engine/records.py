@@ -38,6 +38,9 @@ class Enforced:
     digests: dict[str, str] = field(default_factory=dict)
     """The SHA-256 accepted at each path that the policy names, also of files that are gone."""
 
+    contents: dict[str, str] = field(default_factory=dict)
+    """What the maps of the active slot hold, by kernel.apply: what stays the same is not made again."""
+
     def image(self) -> MapImage:
         """The image the kernel has, compiled once more."""
         return compile_image(self.resolved, self.counters)

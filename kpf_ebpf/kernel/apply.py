@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf, cgroups, maps, scripts
 from kpf_ebpf.kernel.hooks import opened
-from kpf_ebpf.kernel.pack import pack_image
+from kpf_ebpf.kernel.pack import Items, pack_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +39,71 @@ def write_active(pins: Path, active: Active) -> None:
         bpf.update(fd, bytes(4), struct.pack("=Q", abi.active_word(active.generation, active.stop_all, slot)))
 
 
-def fill_slot(pins: Path, image: MapImage, slot: int) -> None:
-    """Makes the ten inner maps of a slot that no program reads. An error leaves the active slot as it was."""
+Contents = Mapping[str, str]
+"""What the inner maps of a slot hold: a digest by name."""
+
+
+def fill_slot(
+    pins: Path, image: MapImage, slot: int, model: int | None = None, known: Contents | None = None
+) -> Contents:
+    """Makes the ten inner maps of a slot that no program reads. An error leaves the active slot as it was.
+
+    Nothing writes to an inner map once it is made: what slot ``model`` holds by ``known``, the slots share.
+    """
+    contents = {}
     for name, items in pack_image(image).items():
-        spec = maps.INNER_MAPS[name]
-        inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, max(1, len(items)), spec.flags)
-        try:
-            bpf.update_many(inner, items)
-            with opened(pins / name) as outer:
+        contents[name] = _digest(items)
+        with opened(pins / name) as outer:
+            shared = model is not None and known is not None and known.get(name) == contents[name]
+            inner = _inner_of(outer, model) if shared and model is not None else _new_inner(name, items)
+            try:
                 bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
-        finally:
-            os.close(inner)
+            finally:
+                os.close(inner)
+    return contents
+
+
+def _digest(items: Items) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for key, value in items:
+        digest.update(key + value)
+    return digest.hexdigest()
+
+
+def _new_inner(name: str, items: Items) -> int:
+    spec = maps.INNER_MAPS[name]
+    inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, max(1, len(items)), spec.flags)
+    try:
+        bpf.update_many(inner, items)
+    except OSError:
+        os.close(inner)
+        raise
+    return inner
+
+
+def _inner_of(outer: int, slot: int) -> int:
+    found = bpf.lookup(outer, struct.pack("=I", slot), 4)
+    if found is None:
+        raise OSError(0, f"slot {slot} is empty")
+    return bpf.open_map(int.from_bytes(found, "little"))
 
 
 def apply(
-    pins: Path, image: MapImage, fresh: Iterable[int] = (), announce: Callable[[int], None] = lambda generation: None
+    pins: Path,
+    image: MapImage,
+    fresh: Iterable[int] = (),
+    announce: Callable[[int, Contents], None] = lambda generation, contents: None,
+    known: Contents | None = None,
 ) -> int:
     """Makes the image the active one; returns its generation.
 
-    ``fresh`` are counters that another rule had before: they begin at 0. ``announce`` is called with the generation
-    when everything is ready, just before the switch. Raises OSError; the old image then stays active.
+    ``fresh`` are counters that another rule had before: they begin at 0. ``announce`` is called with the generation and
+    what its slot holds when everything is ready, just before the switch. ``known``: what the active slot holds.
+    Raises OSError; the old image then stays active.
     """
     before = read_active(pins)
     slot = 0 if before.slot is None else (before.slot + 1) % abi.SLOTS
-    fill_slot(pins, image, slot)
+    contents = fill_slot(pins, image, slot, before.slot, known)
     zero = bytes(24 * possible_cpus())
     with opened(pins / "counters") as fd:
         bpf.update_many(fd, [(struct.pack("=I", counter), zero) for counter in fresh])
@@ -69,7 +111,7 @@ def apply(
     scripts.put(pins, named)
     cgroups.put(pins, image.policy.cgroups)
     generation = before.generation + 1
-    announce(generation)
+    announce(generation, contents)
     write_active(pins, Active(generation, before.stop_all, slot))
     scripts.keep(pins, set(named))
     cgroups.keep(pins, image.policy.cgroups)

@@ -13,7 +13,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 MAP_CREATE, LOOKUP, UPDATE, DELETE, NEXT_KEY = 0, 1, 2, 3, 4
 PROG_LOAD, OBJ_PIN, OBJ_GET, PROG_ATTACH, PROG_DETACH, PROG_TEST_RUN = 5, 6, 7, 8, 9, 10
-PROGRAM_BY_ID, INFO_BY_FD, PROG_QUERY, RAW_TRACEPOINT_OPEN, BTF_LOAD, UPDATE_BATCH = 13, 15, 16, 17, 18, 26
+PROGRAM_BY_ID, MAP_BY_ID, INFO_BY_FD, PROG_QUERY = 13, 14, 15, 16
+RAW_TRACEPOINT_OPEN, BTF_LOAD, UPDATE_BATCH = 17, 18, 26
 ALLOW_MULTI, REPLACE = 2, 4
 NAME_BYTES = 15
 """Bytes of a map's or program's name that the kernel keeps."""
@@ -188,6 +189,11 @@ def identity_of(fd: int) -> int:
 def open_program(program_id: int) -> int:
     """The descriptor of a loaded program, by its id."""
     return call(PROGRAM_BY_ID, struct.pack("=III", program_id, 0, 0))
+
+
+def open_map(map_id: int) -> int:
+    """The descriptor of a map, by its id."""
+    return call(MAP_BY_ID, struct.pack("=III", map_id, 0, 0))
 
 
 def maps_of(program: int) -> tuple[int, ...]:
