@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -60,6 +61,8 @@ class Bench:
         self.namespaces: dict[str, str] = {}
         self.children: list[Child] = []
         self.engines: set[int] = set()
+        self.closing = contextlib.ExitStack()
+        """What is to be closed when the test ends."""
         self.used = False
 
     # -- making and removing ------------------------------------------------------------------------------------
@@ -96,6 +99,7 @@ class Bench:
 
         for child in self.children:
             safely(child.stop)
+        safely(self.closing.close)
         if self.used:
             safely(self.take_down)
         self.end_engines()

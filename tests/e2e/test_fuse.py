@@ -20,11 +20,14 @@ MARK = b"AI\x02"
 
 
 def appimage(bench: Bench, name: str, mark: bytes = MARK) -> str:
-    """Return an AppImage of root's, whose file system holds a copy of the interpreter, "inner"."""
+    """Return an AppImage of root's, whose file system holds a copy of the interpreter, "inner", and a script "AppRun"."""
     content, image, path = bench.folder / f"{name}-content", bench.folder / f"{name}.squashfs", bench.programs / name
     content.mkdir()
     shutil.copyfile(INTERPRETER, content / "inner")
-    (content / "inner").chmod(0o755)
+    (content / "AppRun").write_text(f"#!{bench.program('interpreter')} -I\n" + SENDER.read_text())
+    shutil.copy(SENDER.with_name("verbs.py"), content)
+    for name_inside in ("inner", "AppRun"):
+        (content / name_inside).chmod(0o755)
     system(
         "mksquashfs", str(content), str(image), "-quiet", "-no-progress", "-comp", "gzip", "-Xcompression-level", "1"
     )

@@ -7,6 +7,8 @@ import pytest
 from .bench import CLIENT, SERVER, SERVER6, Bench
 from .components import firewall, password
 
+INPUTS = pytest.mark.parametrize("resolved", [False, True], ids=["fixed", "resolved"])
+"""Servers by address, and by a name whose answer changes."""
 BOTH = pytest.mark.parametrize("remote", [SERVER, SERVER6])
 
 
@@ -71,9 +73,10 @@ def test_the_engine_asks_the_configured_resolvers_at_their_ports(bench: Bench, v
     assert bench.run(parts["gui"], asked[0], SERVER, 5353).errno == "EPERM"
 
 
-def test_the_engine_sends_to_the_syslog_server(bench: Bench) -> None:
+@INPUTS
+def test_the_engine_sends_to_the_syslog_server(bench: Bench, resolved: bool) -> None:
     """syslog on: Engine, UDP to exactly the configured address and port."""
-    parts = firewall(bench, syslog=(SERVER, 5514))
+    parts = firewall(bench, resolved=resolved, syslog=(SERVER, 5514))
     listener = bench.peer("udp-echo", SERVER, 5514)
     assert bench.run(parts["engine"], "udp-send", SERVER, 5514, "--text", "line", "--expect").ok
     listener.event("received")
@@ -91,10 +94,11 @@ def test_without_syslog_the_engine_does_not_send_to_it(bench: Bench) -> None:
     bench.expect_hits("default/internet-out")
 
 
+@INPUTS
 @BOTH
-def test_assist_sends_crash_dumps(bench: Bench, remote: str) -> None:
+def test_assist_sends_crash_dumps(bench: Bench, remote: str, resolved: bool) -> None:
     """crash-dumps, sending allowed: Assist, TCP, any port of the crash server; nobody else, and no UDP."""
-    parts = firewall(bench, crash_server=remote)
+    parts = firewall(bench, resolved=resolved, crash_server=remote)
     bench.peer("tcp-echo", "::", 4443, "--dual")
     assert bench.run(parts["assist"], "tcp-connect", remote, 4443, "--text", "dump").ok
     bench.expect_hits("internal/crash-dumps")
@@ -114,18 +118,20 @@ def test_assist_sends_nothing_when_sending_is_not_allowed(bench: Bench) -> None:
     bench.expect_hits("default/internet-out")
 
 
-def test_assist_sends_crash_dumps_while_the_engine_is_down(bench: Bench) -> None:
+@INPUTS
+def test_assist_sends_crash_dumps_while_the_engine_is_down(bench: Bench, resolved: bool) -> None:
     """crash-dumps lives in kernel state that outlives the Engine."""
-    parts = firewall(bench, crash_server=SERVER)
+    parts = firewall(bench, resolved=resolved, crash_server=SERVER)
     bench.peer("tcp-echo", SERVER, 4443)
     bench.kill_engine()
     assert bench.run(parts["assist"], "tcp-connect", SERVER, 4443, "--text", "dump").ok
     assert bench.run(parts["other"], "tcp-connect", SERVER, 4443).errno == "EPERM"
 
 
-def test_registration_goes_directly_without_a_proxy(bench: Bench) -> None:
+@INPUTS
+def test_registration_goes_directly_without_a_proxy(bench: Bench, resolved: bool) -> None:
     """registration/direct, no proxy: Engine, TCP 443 of the registration server; the credit is the narrow row's."""
-    parts = firewall(bench, registration_server=SERVER)
+    parts = firewall(bench, resolved=resolved, registration_server=SERVER)
     bench.peer("tcp-echo", SERVER, 443)
     assert bench.run(parts["engine"], "tcp-connect", SERVER, 443, "--text", "key").ok
     bench.expect_hits("internal/registration/direct")
@@ -147,9 +153,10 @@ def test_the_update_check_goes_anywhere_without_a_proxy(bench: Bench, remote: st
     bench.expect_hits("default/internet-out", 2)
 
 
-def test_with_a_proxy_the_engine_reaches_the_proxy_only(bench: Bench) -> None:
+@INPUTS
+def test_with_a_proxy_the_engine_reaches_the_proxy_only(bench: Bench, resolved: bool) -> None:
     """registration/proxy, proxy in use: TCP to the proxy's address and port; the direct rows are gone."""
-    parts = firewall(bench, proxy=f"http://{SERVER}:3128", registration_server=SERVER)
+    parts = firewall(bench, resolved=resolved, proxy=f"http://{SERVER}:3128", registration_server=SERVER)
     for port in (3128, 443, 8081):
         bench.peer("tcp-echo", SERVER, port)
     assert bench.run(parts["engine"], "tcp-connect", SERVER, 3128, "--text", "key").ok
