@@ -1,4 +1,4 @@
-"""Where the kernel shows a script's own file: scripts are that file, by whatever path, and an AppImage's are the AppImage.
+"""Where the kernel shows a script's own file: a script is that file, by whatever path, or the AppImage it lies in.
 
 Tests of tests/e2e that say the same by path elsewhere are run here, too.
 """
