@@ -20,7 +20,7 @@ MARK = b"AI\x02"
 
 
 def appimage(bench: Bench, name: str, mark: bytes = MARK) -> str:
-    """Return an AppImage of root's; in its file system are a copy of the interpreter, "inner", and a script "AppRun"."""
+    """Return an AppImage of root's; its file system has a copy of the interpreter, "inner", and a script "AppRun"."""
     content, image, path = bench.folder / f"{name}-content", bench.folder / f"{name}.squashfs", bench.programs / name
     content.mkdir()
     shutil.copyfile(INTERPRETER, content / "inner")
