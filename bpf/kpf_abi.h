@@ -266,12 +266,24 @@ struct kpf_adapter {
 
 /* ---- state ------------------------------------------------------------------------------------------- */
 /*
- * The active word: generation << 8 | stop-all << 4 | slot + 1. No slot: nothing is active, and everything passes. One
- * 8-byte write switches.
+ * The active word: generation << 8 | opens << 5 | stop-all << 4 | slot + 1. No slot: nothing is active, and everything
+ * passes. One 8-byte write switches.
  */
 #define KPF_ACTIVE_SOME 15
 #define KPF_ACTIVE_SLOT(word) ((u32)((word) & KPF_ACTIVE_SOME) - 1)
 #define KPF_ACTIVE_STOP_ALL(word) ((u32)((word) >> 4) & 1)
+#define KPF_ACTIVE_OPENS(word) ((u32)((word) >> 5) & 1) /* on-failure = "open": nothing, while no Engine lives */
+/* So long (ktime, ns) the last heartbeat of the Engine counts, where the active word opens. */
+#define KPF_HEARTBEAT_COUNTS 800000000
+/*
+ * An active word on trial: if it is still the active one at `until` (ktime, ns; 0: no trial), `instead` counts in its
+ * place. Written before the active word.
+ */
+struct kpf_trial {
+    u64 word;
+    u64 instead;
+    u64 until;
+};
 struct kpf_cache {               /* socket storage, not inherited: a connected socket's last verdict */
     struct bpf_spin_lock lock;
     u32 ifindex;

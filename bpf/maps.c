@@ -51,6 +51,8 @@ KPF_PINNED("lru_hash", struct kpf_mirror_key, struct kpf_mirror, mirrors, KPF_MI
 KPF_PINNED("percpu_array", u32, struct kpf_counter, counters, KPF_COUNTERS, 0);
 KPF_PINNED("percpu_array", u32, u64, defaults, KPF_DEFAULTS, 0);
 KPF_PINNED("array", u32, u64, active, 1, 0);
+KPF_PINNED("array", u32, struct kpf_trial, trial, 1, 0);
+KPF_PINNED("array", u32, u64, heartbeat, 1, 0); /* ktime, ns */
 KPF_PINNED("array", u32, struct kpf_probe, probes, KPF_PROBES, 0);
 KPF_PINNED("array", u32, struct kpf_file, identified, 1, 0);
 

@@ -5,13 +5,39 @@
 #define KPF_UNANSWERED (30 * KPF_SECOND)
 #define KPF_ANSWERED (180 * KPF_SECOND)
 
-/* What is enforced; 0: nothing, whatever the generation. */
+/* The active word, or what counts in its place since nobody confirmed it in time. */
+static __always_inline u64 kpf_current(u64 word)
+{
+    u32 zero = 0;
+    struct kpf_trial *on_trial = trial.lookup(&zero);
+
+    if (on_trial && on_trial->until && on_trial->word == word && bpf_ktime_get_ns() >= on_trial->until)
+        return on_trial->instead;
+    return word;
+}
+
+/* Whether the Engine has died under a policy that then is to permit everything. Stop-all outlives it. */
+static __always_inline int kpf_is_open(u64 word)
+{
+    u32 zero = 0;
+    u64 *beat;
+
+    if (!KPF_ACTIVE_OPENS(word) || KPF_ACTIVE_STOP_ALL(word))
+        return 0;
+    beat = heartbeat.lookup(&zero);
+    return !beat || bpf_ktime_get_ns() > *beat + KPF_HEARTBEAT_COUNTS;
+}
+
+/* What is enforced; 0 (KPF_DEFAULT_NO_IMAGE): nothing, whatever the generation. One look per program run. */
 static __always_inline u64 kpf_active(void)
 {
     u32 zero = 0;
-    u64 *word = active.lookup(&zero);
+    u64 *word = active.lookup(&zero), current;
 
-    return word && *word & KPF_ACTIVE_SOME ? *word : 0;
+    if (!word)
+        return 0;
+    current = kpf_current(*word);
+    return current & KPF_ACTIVE_SOME && !kpf_is_open(current) ? current : 0;
 }
 
 /* Credits a packet, and with `new_flow` a judged flow, to a rule. */

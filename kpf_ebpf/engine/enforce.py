@@ -19,7 +19,7 @@ from kpf_ebpf.facts.names import literals
 from kpf_ebpf.facts.system import read_text
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel.apply import Contents, apply, read_active
+from kpf_ebpf.kernel.apply import Contents, Manner, apply, read_active
 from kpf_ebpf.names.files import without_network
 from kpf_ebpf.resolve.resolve import resolve
 
@@ -153,8 +153,13 @@ def known_names(before: Enforced | None) -> Names:
     return names
 
 
-def switch(instance: Instance, made: Enforced, image: MapImage, before: Enforced | None) -> Enforced:
-    """Makes an image the active one and writes its record, with its generation. Raises EngineError."""
+def switch(
+    instance: Instance, made: Enforced, image: MapImage, before: Enforced | None, until: int | None = None
+) -> Enforced:
+    """Makes an image the active one and writes its record, with its generation. Raises EngineError.
+
+    ``until``: on trial until this moment (ns of the monotonic clock).
+    """
     counters = before.counters if before else {}
     fresh = [number for rule, number in made.counters.items() if counters.get(rule) != number]
     written = made
@@ -167,7 +172,8 @@ def switch(instance: Instance, made: Enforced, image: MapImage, before: Enforced
     try:
         # a record of another generation tells nothing of the active slot
         is_told = before is not None and read_active(instance.pins).generation == before.generation
-        apply(instance.pins, image, fresh, announce, before.contents if before and is_told else None)
+        known = before.contents if before and is_told else None
+        apply(instance.pins, image, fresh, announce, Manner(made.resolved.on_failure == "open", until, known))
     except OSError as problem:
         raise EngineError(
             f"the kernel's maps could not be filled: {problem.strerror}; run `kpf-ebpf status`; the old policy stands"

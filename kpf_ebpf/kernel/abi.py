@@ -19,6 +19,7 @@ PATHS, PATH_BYTES = 16384, 256
 SCRIPTS = PENDING = 4096
 CGROUPS = 65536
 ADAPTER_SLOTS = 64
+HEARTBEAT_COUNTS = 800_000_000
 PROBES = 1024
 COMPONENTS, FIELDS, DEFAULTS = 8, 9, 8
 
@@ -145,6 +146,12 @@ class File(ctypes.Structure):
     def words(self) -> tuple[int, int, int, int, int]:
         """Inode, device, generation, ctime seconds and nanoseconds: what a FileKey is made of."""
         return self.inode, self.device, self.generation, self.ctime_seconds, self.ctime_nanoseconds
+
+
+class Trial(ctypes.Structure):
+    """An active word on trial, what counts in its place afterwards, and when that is (ktime, ns; 0: no trial)."""
+
+    _fields_ = (("word", _u64), ("instead", _u64), ("until", _u64))
 
 
 class Process(ctypes.Structure):
@@ -410,6 +417,11 @@ def active_stop_all(word: int) -> bool:
     return bool(word >> 4 & 1)
 
 
-def active_word(generation: int, stop_all: bool, slot: int) -> int:
-    """The active word: generation << 8 | stop-all << 4 | slot + 1."""
-    return generation << 8 | int(stop_all) << 4 | slot + 1
+def active_opens(word: int) -> bool:
+    """Whether the policy of an active word permits everything while no Engine lives."""
+    return bool(word >> 5 & 1)
+
+
+def active_word(generation: int, stop_all: bool, slot: int, opens: bool = False) -> int:
+    """The active word: generation << 8 | opens << 5 | stop-all << 4 | slot + 1."""
+    return generation << 8 | int(opens) << 5 | int(stop_all) << 4 | slot + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,25 +19,81 @@ from kpf_ebpf.kernel.pack import Items, pack_image
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """The active word: what is enforced. ``slot`` None: nothing is active."""
+    """The active word: what is enforced. ``slot`` None: nothing is active.
+
+    ``opens``: it permits everything while no Engine lives.
+    """
 
     generation: int
     stop_all: bool
     slot: int | None
+    opens: bool = False
+
+    def word(self) -> int:
+        """As the kernel has it."""
+        return abi.active_word(self.generation, self.stop_all, -1 if self.slot is None else self.slot, self.opens)
+
+
+def _active(word: int) -> Active:
+    return Active(word >> 8, abi.active_stop_all(word), abi.active_slot(word), abi.active_opens(word))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is active until a moment (ns of the monotonic clock) only, and what counts then."""
+
+    active: Active
+    instead: Active
+    until: int
+
+    def is_over(self) -> bool:
+        """Whether ``instead`` counts already."""
+        return time.monotonic_ns() >= self.until
 
 
 def read_active(pins: Path) -> Active:
-    """What is enforced now."""
+    """The active word as it was written last."""
     with opened(pins / "active") as fd:
         (word,) = struct.unpack("=Q", bpf.lookup(fd, bytes(4), 8) or bytes(8))
-    return Active(word >> 8, abi.active_stop_all(word), abi.active_slot(word))
+    return _active(word)
 
 
-def write_active(pins: Path, active: Active) -> None:
-    """One write: every verdict remembered under another word is stale from here on."""
-    slot = -1 if active.slot is None else active.slot
+def read_trial(pins: Path) -> Trial | None:
+    """The trial that the active word is on; None: on none."""
+    with opened(pins / "trial") as fd:
+        word, instead, until = struct.unpack("=QQQ", bpf.lookup(fd, bytes(4), 24) or bytes(24))
+    active = read_active(pins)
+    return Trial(active, _active(instead), until) if until and word == active.word() else None
+
+
+def read_effective(pins: Path) -> Active:
+    """What is enforced now, as the programs see it (but for a dead Engine's open policy)."""
+    trial = read_trial(pins)
+    return trial.instead if trial and trial.is_over() else read_active(pins)
+
+
+def write_active(pins: Path, active: Active, trial: Trial | None = None) -> None:
+    """One write: every verdict remembered under another word is stale from here on. Without ``trial`` for good."""
+    words = (trial.active.word(), trial.instead.word(), trial.until) if trial else (0, 0, 0)
+    if trial:
+        with opened(pins / "trial") as fd:
+            bpf.update(fd, bytes(4), struct.pack("=QQQ", *words))
     with opened(pins / "active") as fd:
-        bpf.update(fd, bytes(4), struct.pack("=Q", abi.active_word(active.generation, active.stop_all, slot)))
+        bpf.update(fd, bytes(4), struct.pack("=Q", active.word()))
+    if not trial:
+        end_trial(pins)
+
+
+def end_trial(pins: Path) -> None:
+    """Lets what is active be active for good."""
+    with opened(pins / "trial") as fd:
+        bpf.update(fd, bytes(4), bytes(24))
+
+
+def beat(pins: Path) -> None:
+    """The heartbeat of a living Engine."""
+    with opened(pins / "heartbeat") as fd:
+        bpf.update(fd, bytes(4), struct.pack("=Q", time.monotonic_ns()))
 
 
 Contents = Mapping[str, str]
@@ -88,22 +145,36 @@ def _inner_of(outer: int, slot: int) -> int:
     return bpf.open_map(int.from_bytes(found, "little"))
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How an image becomes active: ``opens`` on failure, and on trial ``until`` a moment (ns of the monotonic clock).
+
+    A trial that goes on keeps what was there before its beginning. ``known``: what the active slot holds.
+    """
+
+    opens: bool = False
+    until: int | None = None
+    known: Contents | None = None
+
+
 def apply(
     pins: Path,
     image: MapImage,
     fresh: Iterable[int] = (),
     announce: Callable[[int, Contents], None] = lambda generation, contents: None,
-    known: Contents | None = None,
+    manner: Manner | None = None,
 ) -> int:
     """Makes the image the active one; returns its generation.
 
     ``fresh`` are counters that another rule had before: they begin at 0. ``announce`` is called with the generation and
-    what its slot holds when everything is ready, just before the switch. ``known``: what the active slot holds.
-    Raises OSError; the old image then stays active.
+    what its slot holds when everything is ready, just before the switch. Raises OSError; the old image then stays
+    active.
     """
-    before = read_active(pins)
-    slot = 0 if before.slot is None else (before.slot + 1) % abi.SLOTS
-    contents = fill_slot(pins, image, slot, before.slot, known)
+    manner = manner or Manner()
+    before, trial = read_active(pins), read_trial(pins)
+    taken = {before.slot, trial.instead.slot if trial else None}
+    slot = next(number for number in range(abi.SLOTS) if number not in taken)
+    contents = fill_slot(pins, image, slot, before.slot, manner.known)
     zero = bytes(24 * possible_cpus())
     with opened(pins / "counters") as fd:
         bpf.update_many(fd, [(struct.pack("=I", counter), zero) for counter in fresh])
@@ -112,9 +183,12 @@ def apply(
     cgroups.put(pins, image.policy.cgroups)
     generation = before.generation + 1
     announce(generation, contents)
-    write_active(pins, Active(generation, before.stop_all, slot))
-    scripts.keep(pins, set(named))
-    cgroups.keep(pins, image.policy.cgroups)
+    active = Active(generation, before.stop_all, slot, manner.opens)
+    instead = trial.instead if trial else before
+    write_active(pins, active, None if manner.until is None else Trial(active, instead, manner.until))
+    if manner.until is None:
+        scripts.keep(pins, set(named))
+        cgroups.keep(pins, image.policy.cgroups)
     return generation
 
 

@@ -71,6 +71,8 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
         "active": _spec("array", _u32, _u64, 1),
+        "trial": _spec("array", _u32, abi.Trial, 1),
+        "heartbeat": _spec("array", _u32, _u64, 1),
         "probes": _spec("array", _u32, abi.Probe, abi.PROBES),
         "identified": _spec("array", _u32, abi.File, 1),
         **{name: _spec("array_of_maps", _u32, _u32, abi.SLOTS) for name in INNER_MAPS},

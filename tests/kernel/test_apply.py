@@ -8,7 +8,7 @@ import struct
 from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import bpf, maps
-from kpf_ebpf.kernel.apply import Contents, apply, read_active
+from kpf_ebpf.kernel.apply import Contents, Manner, apply, read_active
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
 from tests.kernel.conftest import Kernel
@@ -42,7 +42,7 @@ def test_one_address_that_changes_makes_one_map(kernel: Kernel) -> None:
             nonlocal known
             known = contents
 
-        apply(kernel.programs.pins, image, (), announce, known)
+        apply(kernel.programs.pins, image, (), announce, Manner(known=known))
         kernel.counters = dict(image.counters)
         return inner_ids(kernel)
 
