@@ -7,7 +7,8 @@ import importlib
 import click
 
 COMMANDS = (
-    "check", "up", "reload", "status", "rules", "explain", "log", "accept", "stop-all", "password", "doctor", "down",
+    "check", "up", "confirm", "reload", "status", "rules", "explain", "log", "accept", "stop-all", "password", "doctor",
+    "down",
 )  # fmt: skip
 """In the order of a firewall's life."""
 

@@ -12,6 +12,7 @@ import click
 
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import DEFAULT, NAME, Instance
+from kpf_ebpf.engine.trial import LONGEST
 from kpf_ebpf.policy.errors import PolicyError
 
 
@@ -29,6 +30,14 @@ instance_option = click.option(
     metavar="NAME",
     help=f"Which firewall, if several live side by side (default: {DEFAULT}).",
 )
+confirm_option = click.option(
+    "--confirm",
+    "seconds",
+    type=click.IntRange(1, LONGEST),
+    metavar="SECONDS",
+    help="Go back by itself unless `kpf-ebpf confirm` comes within so many seconds.",
+)
+yes_option = click.option("--yes", is_flag=True, help="Even if the policy denies the session this is run from.")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 
 

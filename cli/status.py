@@ -79,7 +79,7 @@ def as_document(found: Status) -> dict[str, Any]:
         "events": {"seen": found.seen, "lost": found.lost},
         "canary": {"ok": found.canary.ok, "detail": found.canary.detail},
         "stop-all": found.active.stop_all,
-        "pending-confirm": None,
+        "pending-confirm": None if found.left is None else round(found.left, 1),
         "warnings": list(found.warnings),
     }
 
@@ -98,7 +98,7 @@ def _show(found: Status) -> None:
         show.line(f"  {found.canary.detail}; `kpf-ebpf up` begins")
         return
     missing = [name for name, there in found.hooks.items() if not there]
-    rows = (
+    rows: tuple[tuple[str, str], ...] = (
         ("policy", found.enforced.snapshot.file),
         ("cgroup", found.attachment.path if found.attachment else "-"),
         ("generation", str(found.active.generation)),
@@ -108,6 +108,8 @@ def _show(found: Status) -> None:
         ("stop-all", "ON: everything but the local administration is denied" if found.active.stop_all else "off"),
         ("events", f"{found.seen} seen, {found.lost} lost"),
     )
+    if found.left is not None:
+        rows += (("on trial", f"{found.left:.0f} s left to `kpf-ebpf confirm` it"),)
     for name, text in rows:
         show.line(f"  {name.ljust(11)}{text}")
     hit = sorted((one for one in found.rules if one.hits), key=lambda one: -one.hits)[:SHOWN]

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from kpf_ebpf.cli import show
-from kpf_ebpf.cli.options import instance_option, told
+from kpf_ebpf.cli.options import confirm_option, instance_option, told, yes_option
 from kpf_ebpf.engine.cgroup import find_cgroup
 from kpf_ebpf.engine.enforce import OBSERVE, Prepared, View, known_names, policy_path, prepare
 from kpf_ebpf.engine.folders import Instance
@@ -26,7 +26,8 @@ from kpf_ebpf.resolve.model import ordered_rules
 @click.option("--cgroup", metavar="PATH", help="A cgroup below the cgroup v2 mount (default: every process).")
 @click.option("--adapter", "adapters", multiple=True, metavar="IF", help="Judge there what no socket owns.")
 @click.option("--foreground", is_flag=True, help="Stay until the Engine ends.")
-@click.option("--yes", is_flag=True, help="For scripts. (Nothing is asked yet.)")
+@confirm_option
+@yes_option
 @click.option("--dry-run", is_flag=True, help="Print what would be enforced, and stop.")
 @instance_option
 @told
@@ -35,6 +36,7 @@ def up(
     cgroup: str | None,
     adapters: tuple[str, ...],
     foreground: bool,
+    seconds: int | None,
     yes: bool,
     dry_run: bool,
     instance: Instance,
@@ -48,7 +50,7 @@ def up(
     place = find_cgroup(cgroup, adapters)
     progress = Console(stderr=True)
     with progress.status("starting") as shown:
-        made = bring_up(instance, path, place, lambda text: shown.update(text))
+        made = bring_up(instance, path, place, lambda text: shown.update(text), seconds=seconds, sure=yes)
     for warning in made.enforced.resolved.warnings:
         show.warn(warning)
     which = "the shipped observe policy: everything is permitted and logged" if path == OBSERVE else str(path)
@@ -57,6 +59,8 @@ def up(
     show.line(f"  generation  {made.enforced.generation}")
     show.line(f"  Engine      {made.engine.pid}")
     show.line(f"  canary      {made.canary.detail}")
+    if seconds is not None:
+        show.warn(f"on trial: run `kpf-ebpf confirm` within {seconds} s, or what was before comes back")
     if foreground:
         sys.exit(_stay(made.engine))
 

@@ -6,27 +6,40 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from kpf_ebpf.engine import records
+from kpf_ebpf.engine import records, trial
 from kpf_ebpf.engine.cut import cut
-from kpf_ebpf.engine.enforce import Made, View, enforce, switch
+from kpf_ebpf.engine.enforce import Guard, Made, Terms, View, enforce, switch
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import COMMAND, Instance
 from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.engine.session import find_session, is_cut, is_within
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_files
-from kpf_ebpf.facts.files import look_at
+from kpf_ebpf.facts.files import Identify, look_at
+from kpf_ebpf.facts.model import Session
 from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
+from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import load
-from kpf_ebpf.kernel.apply import read_active, write_active
+from kpf_ebpf.kernel.apply import read_active, read_trial
+from kpf_ebpf.policy.addresses import address_text
 from kpf_ebpf.resolve.model import ResolvedApplication
 
 
 def enforced_now(instance: Instance) -> Enforced:
     """What is enforced. Raises EngineError if nothing is."""
-    enforced = records.enforced(instance)
-    if enforced is None:
-        raise EngineError(f"the instance {instance.name} enforces nothing; run `kpf-ebpf up` first")
-    return enforced
+    now = trial.look(instance)
+    if now.enforced is None:
+        why = "has not been confirmed in time, so it" if now.unconfirmed else ""
+        raise EngineError(
+            f"the instance {instance.name} {why} enforces nothing; run `kpf-ebpf up` first".replace("  ", " ")
+        )
+    return now.enforced
+
+
+def _settled(instance: Instance) -> Enforced:
+    """The same, for whoever has the lock and is going to change it."""
+    trial.settle(instance)
+    return enforced_now(instance)
 
 
 def _require_home(home: int) -> None:
@@ -42,42 +55,82 @@ def _require_home(home: int) -> None:
         )
 
 
-def reload_policy(instance: Instance) -> Enforced:
-    """Reads the policy file again, and what it speaks of. Raises PolicyError or EngineError; nothing changed then."""
+def reload_policy(instance: Instance, *, seconds: int | None = None, sure: bool = False) -> Enforced:
+    """Reads the policy file again, and what it speaks of; for so many ``seconds`` unless confirmed.
+
+    Raises PolicyError or EngineError, also (unless ``sure`` or on trial) for a policy that would cut the session this
+    is run from; nothing changed then.
+    """
     with instance.locked():
-        before = enforced_now(instance)
+        before = _settled(instance)
         _require_home(before.resolved.home)
-        made = _enforce(instance, read_files(Path(before.snapshot.file)), before)
         place = records.read(instance, Attachment)
+        until = None if seconds is None else trial.moment(seconds)
+        read = read_files(Path(before.snapshot.file))
+        terms = Terms(until, guarded(_identify(instance), place, sure or until is not None))
+        made = enforce(instance, read, _identify(instance), before, before.resolved.home, terms=terms)
         if place is not None:
             cut(instance.pins, made.image, place)
         return made.enforced
 
 
+def guarded(identify: Identify, place: Attachment | None, keep: bool) -> Guard:
+    """What looks after the session that this command is run from: kept alive, or a reason to refuse the policy."""
+    served = find_session()
+
+    def guard(image: MapImage) -> Session | None:
+        if served is None or place is None or not is_within(served, place.path) or not is_cut(image, served, identify):
+            return None
+        if not keep:
+            raise EngineError(
+                f"this policy denies the session from {address_text(served.session.remote)} that this command is run "
+                "from; try it with --confirm 60, or say --yes; nothing was changed"
+            )
+        return served.session
+
+    return guard
+
+
+def _identify(instance: Instance) -> Identify:
+    return lambda fd: load.identify(instance.pins, fd)
+
+
 def resolve_again(
-    instance: Instance, holder: str = COMMAND, view: View | None = None, read: ReadPolicy | None = None
+    instance: Instance,
+    holder: str = COMMAND,
+    view: View | None = None,
+    read: ReadPolicy | None = None,
+    *,
+    session_over: bool = False,
 ) -> Made:
     """Resolves the policy as it was read (or as ``read``), by what the world is like now.
 
     Where that changes nothing, the kernel is left alone. Raises EngineError; nothing was changed then.
     """
     with instance.locked(holder):
-        before = enforced_now(instance)
+        before = _settled(instance)
         _require_home(before.resolved.home)
-        return _enforce(instance, read or read_again(before.snapshot), before, view, lazily=True)
+        known = replace(before, session=None) if session_over else before
+        return enforce(
+            instance, read or read_again(before.snapshot), _identify(instance), known, before.resolved.home, view
+        )
 
 
-def _enforce(
-    instance: Instance, policy: ReadPolicy, before: Enforced, view: View | None = None, *, lazily: bool = False
-) -> Made:
-    home = before.resolved.home
-    return enforce(instance, policy, lambda fd: load.identify(instance.pins, fd), before, home, view, lazily=lazily)
+def confirm(instance: Instance) -> Enforced:
+    """Keeps what is on trial; the session that it was tried from is the policy's to judge from now on.
+
+    Raises EngineError if nothing is on trial.
+    """
+    with instance.locked():
+        trial.confirm(instance)
+        before = enforced_now(instance)
+    return resolve_again(instance, session_over=True).enforced if before.session else before
 
 
 def accept_program(instance: Instance, path: str) -> ResolvedApplication:
     """Takes a program's file as it is now. Raises EngineError for one that the policy does not name, or cannot be."""
     with instance.locked():
-        before = enforced_now(instance)
+        before = _settled(instance)
         target = os.path.realpath(path)
         if target not in {one.path for one in before.resolved.applications}:
             raise EngineError(f"{path}: no rule or component names this file; nothing was changed")
@@ -97,15 +150,16 @@ def accept_program(instance: Instance, path: str) -> ResolvedApplication:
             word: fact.sha256 if os.path.realpath(word) == target else digest for word, digest in before.digests.items()
         }
         made = replace(before, resolved=resolved, counters=dict(image.counters), digests=digests)
-        switch(instance, made, image, before)
+        pending = read_trial(instance.pins)
+        switch(instance, made, image, before, pending.until if pending else None)
         return next(one for one in accepted if one.path == target)
 
 
 def switch_stop_all(instance: Instance, on: bool) -> None:
     """Turns the stop-all switch; every live flow is judged anew. Raises EngineError if nothing is enforced."""
     with instance.locked():
-        enforced = enforced_now(instance)
+        enforced = _settled(instance)
         active = read_active(instance.pins)
         if active.stop_all != on:
             records.write(instance, replace(enforced, generation=active.generation + 1))
-            write_active(instance.pins, replace(active, generation=active.generation + 1, stop_all=on))
+            trial.rewrite(instance, replace(active, generation=active.generation + 1, stop_all=on))

@@ -33,8 +33,11 @@ def bring_down(instance: Instance, *, force: bool = False) -> bool:
         return there
 
 
-def take_down(instance: Instance, folder: str | None) -> None:
-    """Ends enforcement, then removes what enforced: hooks, filters, Engine, pins and run folder."""
+def take_down(instance: Instance, folder: str | None, *, own: bool = False) -> None:
+    """Ends enforcement, then removes what enforced: hooks, filters, Engine, pins and run folder.
+
+    ``own``: the Engine does it itself, and ends afterwards.
+    """
     _disarm(instance)
     try:
         if folder is not None:
@@ -47,7 +50,8 @@ def take_down(instance: Instance, folder: str | None) -> None:
         pass  # the cgroup is gone, and its programs with it
     try:
         _leave_adapters(instance)
-        process.stop(instance)
+        if not own:
+            process.stop(instance)
     finally:
         remove_folder(instance.pins)
         remove_folder(instance.run)

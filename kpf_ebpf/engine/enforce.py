@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,16 +11,16 @@ from kpf_ebpf.engine.accepted import Accepted, digests, keep_accepted
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.prints import Print, Prints
-from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.records import Enforced, Pending
 from kpf_ebpf.engine.snapshot import ReadPolicy
 from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.facts.gather import EVERYTHING, HOSTS, Names, application_words, gather
-from kpf_ebpf.facts.model import Facts, NameFact, Part
+from kpf_ebpf.facts.model import Facts, NameFact, Part, Session
 from kpf_ebpf.facts.names import literals
 from kpf_ebpf.facts.system import read_text
 from kpf_ebpf.image.compile import TooManyRules, compile_image
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel.apply import Contents, Manner, apply, read_active
+from kpf_ebpf.kernel.apply import Contents, Manner, apply, read_active, read_trial
 from kpf_ebpf.names.files import without_network
 from kpf_ebpf.resolve.resolve import resolve
 
@@ -86,6 +87,18 @@ def prepare(
     return Prepared(read, facts, image, prints)
 
 
+Guard = Callable[[MapImage], Session | None]
+"""Is shown an image before it counts: gives the session that it must let live, or raises EngineError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a policy becomes the enforced one: on trial until a moment, and whose session must live on."""
+
+    until: int | None = None
+    guard: Guard = lambda image: None
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """What was enforced, what is, what it was made from, and its image."""
@@ -103,16 +116,19 @@ def enforce(
     before: Enforced | None,
     home: int,
     view: View | None = None,
-    *,
-    lazily: bool = False,
+    terms: Terms | None = None,
 ) -> Made:
     """Makes a policy the one that is enforced; ``home`` is the cookie of the network namespace of ``up``.
 
-    By default names are what is known at once. ``lazily``: where nothing changed, the kernel is left alone.
-    Raises EngineError; nothing was changed then.
+    By default names are what is known at once. Without ``terms`` it is the same policy in a world that changed: a trial
+    goes on, a session lives on, and where nothing changed the kernel is left alone. Raises EngineError; nothing was
+    changed then.
     """
     view = view or View(known_names(before))
     ready = prepare(read, identify, view, password_set=password.is_set(instance), before=before, cookie=home)
+    session = terms.guard(ready.image) if terms else before.session if before else None
+    if session is not None:
+        ready = _with_session(ready, session, before)
     made = Enforced(
         generation=before.generation if before else 0,
         snapshot=read.snapshot,
@@ -124,13 +140,34 @@ def enforce(
         prints=ready.prints,
         digests=digests(ready.facts, before.digests if before else {}),
         contents=before.contents if before else {},
+        session=session,
     )
-    same = lazily and before is not None and _means_the_same(made, before, instance)
-    if not same:
-        made = switch(instance, made, ready.image, before)
-    elif made != before:
-        records.write(instance, made)
-    return Made(before, made, ready.facts, ready.image)
+    if terms is None and before is not None and _means_the_same(made, before, instance):
+        if made != before:
+            records.write(instance, made)
+        return Made(before, made, ready.facts, ready.image)
+    if terms is None:
+        trial = read_trial(instance.pins)
+        until = trial.until if trial else None
+    else:
+        until = terms.until
+        _write_pending(instance, before, until)
+    return Made(before, switch(instance, made, ready.image, before, until), ready.facts, ready.image)
+
+
+def _with_session(ready: Prepared, session: Session, before: Enforced | None) -> Prepared:
+    """The same, with a rule for the session."""
+    facts = replace(ready.facts, session=session)
+    resolved = replace(resolve(ready.read.policy, facts), warnings=ready.image.policy.warnings)
+    return replace(ready, facts=facts, image=compile_image(resolved, before.counters if before else None))
+
+
+def _write_pending(instance: Instance, before: Enforced | None, until: int | None) -> None:
+    """Before a trial begins: what it may end in. One that is on trial already ends in what was before that."""
+    if until is None:
+        return
+    known = records.read(instance, Pending) if read_trial(instance.pins) else None
+    records.write(instance, Pending(until, known.former if known else before))
 
 
 def _means_the_same(made: Enforced, before: Enforced, instance: Instance) -> bool:
@@ -178,4 +215,6 @@ def switch(
         raise EngineError(
             f"the kernel's maps could not be filled: {problem.strerror}; run `kpf-ebpf status`; the old policy stands"
         ) from problem
+    if until is None:
+        records.forget(instance, Pending)
     return written

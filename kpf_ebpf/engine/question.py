@@ -23,7 +23,7 @@ from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import load
-from kpf_ebpf.kernel.apply import read_active
+from kpf_ebpf.kernel.apply import read_effective
 from kpf_ebpf.policy.addresses import address, address_text
 from kpf_ebpf.policy.transport import ICMP, ICMPV6, WITH_PORTS
 
@@ -61,7 +61,7 @@ def answer(asked: Asked, policy: Path | None, instance: Instance) -> Explanation
     require_root()
     image = enforced_now(instance).image()
     flow = _flow(asked, image, lambda fd: load.identify(instance.pins, fd))
-    return explain(image, flow, stop_all=read_active(instance.pins).stop_all)
+    return explain(image, flow, stop_all=read_effective(instance.pins).stop_all)
 
 
 def _flow(asked: Asked, image: MapImage, identify: Identify) -> Flow:

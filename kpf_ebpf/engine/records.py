@@ -13,7 +13,7 @@ from cattrs.preconf.json import make_converter
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, write_file
 from kpf_ebpf.engine.snapshot import Snapshot
-from kpf_ebpf.facts.model import NameFact
+from kpf_ebpf.facts.model import NameFact, Session
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.resolve.model import ResolvedPolicy
@@ -41,9 +41,20 @@ class Enforced:
     contents: dict[str, str] = field(default_factory=dict)
     """What the maps of the active slot hold, by kernel.apply: what stays the same is not made again."""
 
+    session: Session | None = None
+    """The connection that lives on, whatever the policy says."""
+
     def image(self) -> MapImage:
         """The image the kernel has, compiled once more."""
         return compile_image(self.resolved, self.counters)
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What is enforced on trial: until when (ns of the monotonic clock), and what was enforced before (or nothing)."""
+
+    until: int
+    former: Enforced | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +120,12 @@ def _path(instance: Instance, kind: type[Any]) -> Path:
         EngineProcess: "engine.json",
         Losses: "losses.json",
         KeptNames: "names.json",
+        Pending: "pending.json",
     }
     return instance.run / names[kind]
 
 
-def write(instance: Instance, record: Enforced | Attachment | EngineProcess | Losses | KeptNames) -> None:
+def write(instance: Instance, record: Enforced | Attachment | EngineProcess | Losses | KeptNames | Pending) -> None:
     """Replaces the record of this kind."""
     write_file(_path(instance, type(record)), json.dumps(_converter.unstructure(record)))
 

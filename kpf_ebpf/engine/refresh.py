@@ -15,10 +15,11 @@ from kpf_ebpf.engine.folders import ENGINE, Instance
 from kpf_ebpf.engine.naming import Naming
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced
+from kpf_ebpf.engine.session import is_alive
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_groups_again
 from kpf_ebpf.facts.adapters import AdapterEvents
 from kpf_ebpf.facts.gather import EVERYTHING, application_words
-from kpf_ebpf.facts.model import Facts, NameFact, Part
+from kpf_ebpf.facts.model import Facts, NameFact, Part, Session
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.resolve.model import ResolvedApplication
 
@@ -26,6 +27,8 @@ PERIOD = 1.0
 """Seconds between looks at the files that the policy names."""
 WALK_PERIOD = 5.0
 """Seconds between walks for new matches of wildcards."""
+SESSION_PERIOD = 2.0
+"""Seconds between looks at the session that lives on."""
 REST = 6
 """Times as long as it took to resolve the policy, the Engine rests before it does it again."""
 
@@ -56,6 +59,9 @@ class Refresher:
         self._read: ReadPolicy | None = None
         self._facts: Facts | None = None
         self._generation = -1
+        self._session: Session | None = None
+        self._session_over = False
+        self._session_due = 0.0
         self._moved: set[Part] = set()
         self._again = False
         self._due = self._walk_due = self._rested = 0.0
@@ -70,12 +76,14 @@ class Refresher:
         self._seen = enforced.prints
         self._walk_due = 0.0
         self._naming.retarget(enforced, self._read.policy)
+        self._session = enforced.session
         if enforced.generation != self._generation:
             self._facts, self._generation, self.refused = None, enforced.generation, ()  # another command's work
 
     def look(self, now: float) -> None:
         """Looks at what it is time to look at; resolves anew if something moved. Never waits for the network."""
         self._look_at_programs(now)
+        self._look_at_session(now)
         self._moved |= {part for part, one in self._watched.items() if one.moved(now)}
         if self._adapters.heard():
             self._moved.add(Part.ADAPTERS)
@@ -91,6 +99,14 @@ class Refresher:
         """Looks no more."""
         self._naming.close()
         self._adapters.close()
+
+    def _look_at_session(self, now: float) -> None:
+        """A session that lived on whatever the policy says, and is closed: its points are anybody's again."""
+        if self._session is None or now < self._session_due:
+            return
+        self._session_due = now + SESSION_PERIOD
+        if not is_alive(self._session):
+            self._session_over = self._again = True
 
     def _look_at_programs(self, now: float) -> None:
         if now < self._due:
@@ -108,7 +124,7 @@ class Refresher:
         read = self._read_groups() if self._groups_moved else None
         view = View(self._naming.facts, self._facts, frozenset(self._moved) if self._facts else EVERYTHING)
         try:
-            made = resolve_again(self._instance, ENGINE, view, read)
+            made = resolve_again(self._instance, ENGINE, view, read, session_over=self._session_over)
         except Busy:
             return
         except (EngineError, PolicyError) as problem:
@@ -117,7 +133,7 @@ class Refresher:
             self._facts, self._generation = made.facts, made.enforced.generation
             if made.before is not None:
                 self._tell(made.before, made.enforced)
-        self._moved, self._again, self._groups_moved = set(), False, False
+        self._moved, self._again, self._groups_moved, self._session_over = set(), False, False, False
 
     def _read_groups(self) -> ReadPolicy | None:
         """The policy with its group files as they are now; None: they are no good, the old ones stand."""

@@ -8,9 +8,12 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from kpf_ebpf.engine import records
-from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.records import Enforced, Losses
+from kpf_ebpf.engine import records, trial
+from kpf_ebpf.engine.down import take_down
+from kpf_ebpf.engine.errors import Busy
+from kpf_ebpf.engine.folders import ENGINE, Instance
+from kpf_ebpf.engine.heart import Heart
+from kpf_ebpf.engine.records import Attachment, Enforced, Losses
 from kpf_ebpf.engine.refresh import Refresher
 from kpf_ebpf.engine.syslog import Syslog
 from kpf_ebpf.events.collapse import Collapser
@@ -69,16 +72,34 @@ class Engine:
         """Works until SIGTERM or SIGINT; then writes what is held back."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
-        while not self._ended:
-            self._reader.poll(POLL_MS)
-            self._write(self._collapser.flush(time.monotonic()))
-            self._refresh()
-            self._refresher.look(time.monotonic())
-            self._tell_losses()
+        with Heart(self._instance.pins) as heart:
+            while not self._ended:
+                heart.go_on()
+                self._reader.poll(POLL_MS)
+                self._write(self._collapser.flush(time.monotonic()))
+                self._look_at_trial()
+                if self._ended:
+                    break
+                self._refresh()
+                self._refresher.look(time.monotonic())
+                self._tell_losses()
         self._reader.poll(0)
         self._write(self._collapser.drain())
         self._refresher.close()
         self._log.close()
+
+    def _look_at_trial(self) -> None:
+        """The programs ended a trial: that is written down. Nothing was there before it: then the Engine ends, too."""
+        if not trial.look(self._instance).unconfirmed:
+            return
+        try:
+            with self._instance.locked(ENGINE):
+                if not trial.settle(self._instance):
+                    place = records.read(self._instance, Attachment)
+                    take_down(self._instance, place.folder if place else None, own=True)
+                    self._ended = True
+        except Busy:
+            return
 
     def _end(self, *_: object) -> None:
         self._ended = True

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, process, records
+from kpf_ebpf.engine import canary, process, records, trial
 from kpf_ebpf.engine.canary import Canary
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced, KeptName, KeptNames, Losses
+from kpf_ebpf.events.decode import point_text
 from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, adapters, bpf, hooks, load, maps
-from kpf_ebpf.kernel.apply import Active, read_active, read_counters, read_defaults
+from kpf_ebpf.kernel.apply import Active, read_counters, read_defaults
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule, ordered_rules
 
@@ -85,6 +86,8 @@ class Status:
     lost: int
     canary: Canary
     warnings: tuple[str, ...]
+    left: float | None = None
+    """Seconds that are left to confirm what is on trial."""
 
 
 def rule_statuses(instance: Instance, enforced: Enforced) -> tuple[RuleStatus, ...]:
@@ -160,20 +163,26 @@ def _hooks(instance: Instance, place: Attachment | None) -> dict[str, bool]:
 
 def look(instance: Instance) -> Status:
     """Looks at everything; sends the canary out. Raises EngineError if the records are damaged."""
-    place, enforced = records.read(instance, Attachment), records.read(instance, Enforced)
-    engine = process.living(instance)
-    if enforced is None or place is None or not (instance.pins / "active").exists():
+    place, now = records.read(instance, Attachment), trial.look(instance)
+    engine, enforced, active = process.living(instance), now.enforced, now.active
+    if enforced is None or place is None:
+        why = "the policy was not confirmed in time; nothing is enforced" if now.unconfirmed else "nothing is enforced"
         return Status(
-            False, engine, instance.name, place, Active(0, False, None), None, {}, (), (), (), (), 0, 0,
-            Canary(False, "nothing is enforced"), (),
+            False, engine, instance.name, place, active, None, {}, (), (), (), (), 0, 0, Canary(False, why), (),
         )  # fmt: skip
-    active, attached = read_active(instance.pins), _hooks(instance, place)
+    attached = _hooks(instance, place)
     attached |= {one.name: one.attached for one in adapters.filters(instance.pins, adapters.names_here(place.adapters))}
     sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
     defaults = read_defaults(instance.pins)
     losses = records.read(instance, Losses) or Losses()
     warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults), *lost_lines(losses)]
     warnings += [*losses.refused, *_hostile_answers(instance)]
+    if now.unconfirmed:
+        warnings.append("what came after this policy was not confirmed in time; this one counts again")
+    if enforced.session is not None:
+        warnings.append(f"the session from {point_text(enforced.session.remote)} lives on, whatever the policy says")
+    if engine is None and active.opens and not active.stop_all:
+        warnings.append('on-failure = "open" and no Engine lives: EVERYTHING IS PERMITTED; run `kpf-ebpf up`')
     return Status(
         enforcing=sung.ok and all(attached.values()) and active.slot is not None,
         engine=engine,
@@ -190,6 +199,7 @@ def look(instance: Instance) -> Status:
         lost=defaults[abi.Default.EVENT_LOST],
         canary=sung,
         warnings=tuple(warnings),
+        left=now.left,
     )
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, down, process, records
+from kpf_ebpf.engine import canary, down, process, records, trial
+from kpf_ebpf.engine.control import guarded
 from kpf_ebpf.engine.cut import cut
-from kpf_ebpf.engine.enforce import enforce
+from kpf_ebpf.engine.enforce import Terms, enforce
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, make_folder
+from kpf_ebpf.engine.heart import Heart
 from kpf_ebpf.engine.perch import find_home
-from kpf_ebpf.engine.records import Attachment, Enforced
+from kpf_ebpf.engine.records import Attachment, Enforced, Pending
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_files
 from kpf_ebpf.kernel import adapters, hooks
 from kpf_ebpf.kernel.adopt import adopt
-from kpf_ebpf.kernel.apply import Active, read_active, write_active
+from kpf_ebpf.kernel.apply import Active, Trial, read_active, read_trial, write_active
 from kpf_ebpf.kernel.compile import LoadError
 from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, Programs, load
@@ -39,21 +41,37 @@ class Up:
     engine: subprocess.Popen[bytes]
 
 
-def bring_up(instance: Instance, policy: Path, place: Attachment, tell: Tell) -> Up:
-    """Enforces a policy on a cgroup; returns once the canary has proven it.
+def bring_up(
+    instance: Instance, policy: Path, place: Attachment, tell: Tell, *, seconds: int | None = None, sure: bool = False
+) -> Up:
+    """Enforces a policy on a cgroup, for so many ``seconds`` unless confirmed; returns once the canary has proven it.
 
-    Raises PolicyError or EngineError. What was enforced before is enforced then as before; if nothing was, nothing is.
+    Raises PolicyError or EngineError, also (unless ``sure`` or on trial) for a policy that would cut the session this
+    is run from. What was enforced before is enforced then as before; if nothing was, nothing is.
     """
     policy_read = read_files(policy)  # a bad policy is told before anything is touched
     with instance.locked():
+        trial.settle(instance)
         before = records.enforced(instance)
+        _require_same_place(instance, place, seconds, before)
+        until = None if seconds is None else trial.moment(seconds)
         _make_folders(instance)
         try:
-            return _replace(instance, policy_read, place, before, tell)
+            return _replace(instance, policy_read, place, before, tell, (until, sure))
         except BaseException:
             if before is None:
                 down.take_down(instance, place.folder)
             raise
+
+
+def _require_same_place(instance: Instance, place: Attachment, seconds: int | None, before: Enforced | None) -> None:
+    """A trial may end in what was enforced before: that must be able to count again where it did."""
+    old = records.read(instance, Attachment)
+    if seconds is not None and before is not None and old is not None and old.folder != place.folder:
+        raise EngineError(
+            f"--confirm: {old.path} is enforced, not {place.path}; try the policy there, or run `kpf-ebpf down` first; "
+            "nothing was changed"
+        )
 
 
 def _make_folders(instance: Instance) -> None:
@@ -61,7 +79,15 @@ def _make_folders(instance: Instance) -> None:
     make_folder(instance.pins)
 
 
-def _replace(instance: Instance, policy: ReadPolicy, place: Attachment, before: Enforced | None, tell: Tell) -> Up:
+def _replace(
+    instance: Instance,
+    policy: ReadPolicy,
+    place: Attachment,
+    before: Enforced | None,
+    tell: Tell,
+    manner: tuple[int | None, bool],
+) -> Up:
+    """``manner``: until when on trial, and whether the caller is sure."""
     tell("loading the programs")
     filtered = place.adapters != ()
     try:
@@ -90,20 +116,23 @@ def _replace(instance: Instance, policy: ReadPolicy, place: Attachment, before: 
         adapters.pin(instance.pins, programs.descriptors)
     adapters.set_reach(instance.pins, home, Path(place.folder), len(Path(place.path).parts) - 1)
     _filter_adapters(instance, place)
-    tell("resolving the policy")
-    former = read_active(instance.pins)
-    made = enforce(instance, policy, programs.identify, before, home)
-    enforced = made.enforced
-    tell("proving enforcement with the canary")
-    sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
-    if not sung.ok:
-        if before is not None:
-            _go_back(instance, former, before)
-        raise EngineError(f"the canary did not prove enforcement: {sung.detail}; what was enforced before stands")
-    records.write(instance, place)
-    if old_place is not None and old_place.folder != place.folder:
-        _leave(instance, old_place)
-    engine = _new_engine(instance, programs, tell)
+    until, sure = manner
+    terms = Terms(until, guarded(programs.identify, place, sure or until is not None))
+    former, former_trial = read_active(instance.pins), read_trial(instance.pins)
+    with Heart(instance.pins):  # until the Engine has a heart of its own
+        tell("resolving the policy")
+        made = enforce(instance, policy, programs.identify, before, home, terms=terms)
+        enforced = made.enforced
+        tell("proving enforcement with the canary")
+        sung = canary.prove(instance.pins, Path(place.folder), enforced.counters)
+        if not sung.ok:
+            if before is not None:
+                _go_back(instance, former, former_trial, before)
+            raise EngineError(f"the canary did not prove enforcement: {sung.detail}; what was enforced before stands")
+        records.write(instance, place)
+        if old_place is not None and old_place.folder != place.folder:
+            _leave(instance, old_place)
+        engine = _new_engine(instance, programs, tell)
     tell("ending connections that the policy denies")
     cut(instance.pins, made.image, place)  # with the Engine there, so that the log has them
     return Up(enforced, place, sung, engine)
@@ -124,11 +153,13 @@ def _new_engine(instance: Instance, programs: Programs, tell: Tell) -> subproces
     return process.start(instance, programs.identify)
 
 
-def _go_back(instance: Instance, former: Active, before: Enforced) -> None:
-    """Makes the image active that was: its slot has not been touched."""
-    generation = read_active(instance.pins).generation + 1
+def _go_back(instance: Instance, former: Active, on_trial: Trial | None, before: Enforced) -> None:
+    """Makes the image active that was, on trial if it was: its slot has not been touched."""
+    active = replace(former, generation=read_active(instance.pins).generation + 1)
     records.write(instance, before)
-    write_active(instance.pins, Active(generation, former.stop_all, former.slot))
+    if on_trial is None:
+        records.forget(instance, Pending)
+    write_active(instance.pins, active, replace(on_trial, active=active) if on_trial else None)
 
 
 def _leave(instance: Instance, place: Attachment) -> None:

@@ -84,6 +84,16 @@ class ProxyFact:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The TCP connection that ``up`` was run over: addresses of the 128-bit space, and ports."""
+
+    local: int
+    local_port: int
+    remote: int
+    remote_port: int
+
+
 class Part(StrEnum):
     """What the Facts are gathered of, each by itself."""
 
@@ -102,7 +112,7 @@ class Facts:
     ``applications``: pattern or path as in the policy -> the files found there, best first (empty: none exists).
     ``users``: user name -> uid. ``cgroups``: cgroup path as in the policy -> ids of it and its descendants.
     ``resolvers``: (address, port) of the system's resolvers. ``netns_cookie``: of the namespace of ``up``.
-    ``told``: warnings, by what they are about.
+    ``session``: a connection that is to live on whatever the policy says. ``told``: warnings, by what they are about.
     """
 
     applications: Mapping[str, tuple[FileFact, ...]] = field(default_factory=_empty)
@@ -114,6 +124,7 @@ class Facts:
     resolvers: tuple[tuple[int, int], ...] = ()
     password_set: bool = False
     netns_cookie: int = 0
+    session: Session | None = None
     told: Mapping[Part, tuple[str, ...]] = field(default_factory=_empty)
 
     @property

@@ -248,7 +248,22 @@ class _Resolver:
                 (*(before.matches if before else ()), *matches),
                 log=self.policy.preferences.log_internal, mirror=mirror,
             )  # fmt: skip
-        return list(made.values())
+        return [*made.values(), *self.session()]
+
+    def session(self) -> list[ResolvedRule]:
+        """The connection that `up` was run over, until it closes or is confirmed."""
+        kept = self.facts.session
+        if kept is None:
+            return []
+        match = Match(
+            protocols=frozenset({6}),
+            local=((kept.local, kept.local),),
+            remote=((kept.remote, kept.remote),),
+            local_ports=((kept.local_port, kept.local_port),),
+            remote_ports=((kept.remote_port, kept.remote_port),),
+        )
+        words = "the session that `up` was run from"
+        return [ResolvedRule("internal/session", "internal", words, Action.PERMIT, (match,))]
 
     def syslog(self) -> tuple[int, int] | None:
         """Where the Engine sends the log: the first address the server has."""

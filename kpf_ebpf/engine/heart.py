@@ -1,0 +1,45 @@
+"""The heartbeat by which the programs know that an Engine lives. It counts where a policy opens on failure."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from kpf_ebpf.kernel.apply import beat
+
+PERIOD = 0.1
+"""Seconds between beats; KPF_HEARTBEAT_COUNTS is eight times as long."""
+STUCK = 30.0
+"""Seconds after which whoever does not show that it goes on counts as dead."""
+
+
+class Heart:
+    """Beats from a thread of its own, as long as its owner says now and then that it goes on."""
+
+    def __init__(self, pins: Path) -> None:
+        self._pins = pins
+        self._over = threading.Event()
+        self._went_on = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="kpf-heart", daemon=True)
+
+    def __enter__(self) -> Heart:
+        beat(self._pins)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def go_on(self) -> None:
+        """The owner is not stuck."""
+        self._went_on = time.monotonic()
+
+    def _work(self) -> None:
+        while not self._over.wait(PERIOD):
+            if time.monotonic() - self._went_on < STUCK:
+                with contextlib.suppress(OSError):  # `down` has removed the map: there is nothing left to live for
+                    beat(self._pins)

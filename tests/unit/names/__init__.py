@@ -1,0 +1,1 @@
+"""Host names: asked for by DNS, kept true, and not believed blindly."""
