@@ -21,7 +21,7 @@ print("ready", flush=True)
 session, _ = listener.accept()
 while command := session.recv(65536):
     done = subprocess.run(json.loads(command), capture_output=True, text=True)
-    session.sendall(json.dumps([done.returncode, done.stdout, done.stderr]).encode() + b"\n")
+    session.sendall(json.dumps([done.returncode, done.stdout, done.stderr]).encode() + b"\\n")
 """
 """What sshd is to `up`: a process that serves a session over TCP, and runs what comes over it."""
 
@@ -77,7 +77,7 @@ def test_what_nobody_confirms_is_what_was_before(bench: Bench, engine: str) -> N
 
 @pytest.mark.parametrize("engine", ["living", "dead"])
 def test_a_first_policy_that_nobody_confirms_leaves_nothing(bench: Bench, engine: str) -> None:
-    """up --confirm where nothing was enforced: nothing is afterwards; the Engine takes everything down, or `up` does."""
+    """up --confirm where nothing was enforced: nothing is afterwards; the Engine takes it down, or `up` does."""
     bench.peer("tcp-echo", SERVER, 7000)
     bench.up("--confirm", "4", policy=DENY_ALL)
     if engine == "dead":
