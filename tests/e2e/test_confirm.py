@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -153,7 +151,7 @@ class Remote:
 
     def close(self) -> None:
         """End the session at the other side."""
-        os.kill(self.session.pid, signal.SIGKILL)
+        self.session.kill()
         self.session.wait(10)
 
     def _end(self) -> None:
