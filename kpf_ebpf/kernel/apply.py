@@ -111,12 +111,10 @@ def fill_slot(
     for name, items in pack_image(image).items():
         contents[name] = _digest(items)
         with opened(pins / name) as outer:
-            shared = model is not None and known is not None and known.get(name) == contents[name]
-            inner = _inner_of(outer, model) if shared and model is not None else _new_inner(name, items)
-            try:
-                bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
-            finally:
-                os.close(inner)
+            shared = model if known is not None and known.get(name) == contents[name] else None
+            inner = _found_inner(outer, shared, pins / name, contents[name]) or _new_inner(name, items)
+            _keep(pins / name, contents[name], inner)
+            bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
     return contents
 
 
@@ -138,11 +136,29 @@ def _new_inner(name: str, items: Items) -> int:
     return inner
 
 
-def _inner_of(outer: int, slot: int) -> int:
+_made: dict[Path, tuple[str, int]] = {}
+"""The inner map that this process last put below an outer one: its contents' digest, and its descriptor."""
+
+
+def _keep(outer: Path, digest: str, inner: int) -> None:
+    before = _made.get(outer)
+    _made[outer] = digest, inner
+    if before is not None and before[1] != inner:
+        os.close(before[1])
+
+
+def _found_inner(outer: int, slot: int | None, path: Path, digest: str) -> int | None:
+    """The descriptor of an inner map with these contents: one of our own making, or the one of a slot."""
+    known, inner = _made.get(path, ("", -1))
+    if known == digest:
+        return inner
+    if slot is None:
+        return None
     found = bpf.lookup(outer, struct.pack("=I", slot), 4)
-    if found is None:
-        raise OSError(0, f"slot {slot} is empty")
-    return bpf.open_map(int.from_bytes(found, "little"))
+    try:
+        return bpf.open_map(int.from_bytes(found, "little")) if found else None
+    except PermissionError:
+        return None  # the Engine may not open a map by its number: it makes one, and has that the next time
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
             if program_id in (but or ()):
                 continue
             try:
-                program = bpf.open_program(program_id)
+                program = _opened_program(pins, hook, program_id)
             except FileNotFoundError:
                 continue
             try:
@@ -161,6 +161,18 @@ def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
             finally:
                 os.close(program)
     return count
+
+
+def _opened_program(pins: Path, hook: Hook, program_id: int) -> int:
+    """By its number; whoever may not do that (the Engine) finds what is pinned. Raises OSError."""
+    try:
+        return bpf.open_program(program_id)
+    except PermissionError:
+        program = bpf.open_pinned(pins / f"hook_{hook.name}")
+        if bpf.identity_of(program) != program_id:
+            os.close(program)
+            raise FileNotFoundError(0, "another program than the pinned one") from None
+        return program
 
 
 def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:
