@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import struct
@@ -96,6 +97,11 @@ def beat(pins: Path) -> None:
         bpf.update(fd, bytes(4), struct.pack("=Q", time.monotonic_ns()))
 
 
+NO_RUN_IS_LONGER = 0.1
+"""Seconds."""
+_MEMBARRIER, _MEMBARRIER_GLOBAL = 324, 1  # x86-64
+_libc = ctypes.CDLL(None, use_errno=True)
+
 Contents = Mapping[str, str]
 """What the inner maps of a slot hold: a digest by name."""
 
@@ -188,8 +194,10 @@ def apply(
     """
     manner = manner or Manner()
     before, trial = read_active(pins), read_trial(pins)
-    taken = {before.slot, trial.instead.slot if trial else None}
-    slot = next(number for number in range(abi.SLOTS) if number not in taken)
+    turns = [((before.slot or 0) + turn) % abi.SLOTS for turn in range(1, abi.SLOTS)]
+    slot = 0 if before.slot is None else next(one for one in turns if trial is None or one != trial.instead.slot)
+    if trial is not None:
+        _wait_for_programs()  # with one slot less, this one may be the one that was just left
     contents = fill_slot(pins, image, slot, before.slot, manner.known)
     zero = bytes(24 * possible_cpus())
     with opened(pins / "counters") as fd:
@@ -206,6 +214,12 @@ def apply(
         scripts.keep(pins, set(named))
         cgroups.keep(pins, image.policy.cgroups)
     return generation
+
+
+def _wait_for_programs() -> None:
+    """Until every program run that has begun is over: membarrier(2) waits for a grace period of RCU."""
+    if _libc.syscall(_MEMBARRIER, _MEMBARRIER_GLOBAL, 0, 0):
+        time.sleep(NO_RUN_IS_LONGER)  # processors without a tick have no such call
 
 
 def _current(key: FileKey) -> FileKey:
