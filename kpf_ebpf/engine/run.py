@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pwd
 import signal
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 
-from kpf_ebpf.engine import records, trial
+from kpf_ebpf.engine import canary, records, trial
 from kpf_ebpf.engine.down import take_down
 from kpf_ebpf.engine.errors import Busy
 from kpf_ebpf.engine.folders import ENGINE, Instance
@@ -30,6 +32,8 @@ from kpf_ebpf.resolve.model import ordered_rules
 
 POLL_MS = 200
 """Milliseconds between looks at what else is to do."""
+CANARY_PERIOD = 60.0
+"""Seconds between proofs of enforcement."""
 REMEMBERED = 8
 """Generations whose rules are remembered, for events that come late."""
 
@@ -64,6 +68,8 @@ class Engine:
         self._collapser = Collapser()
         self._log = LogFile(instance.log)
         self._syslog = Syslog()
+        self._unproven: tuple[str, ...] = ()
+        self._canary_due = time.monotonic() + CANARY_PERIOD
         self._refresher = Refresher(instance, self._name_changed)
         self._refresh()
         self._reader = EventReader(instance.pins / "events", self._take)
@@ -82,6 +88,7 @@ class Engine:
                     break
                 self._refresh()
                 self._refresher.look(time.monotonic())
+                self._prove(time.monotonic())
                 self._tell_losses()
         self._reader.poll(0)
         self._write(self._collapser.drain())
@@ -100,6 +107,20 @@ class Engine:
                     self._ended = True
         except Busy:
             return
+
+    def _prove(self, now: float) -> None:
+        """Sends the canary out, if it is time to; what it complains of stands in ``status`` until it does not."""
+        if now < self._canary_due:
+            return
+        self._canary_due = now + CANARY_PERIOD
+        place, enforced = records.read(self._instance, Attachment), trial.look(self._instance).enforced
+        if place is None or enforced is None:
+            return
+        sung = canary.prove(self._instance.pins, Path(place.folder), enforced.counters)
+        complaint = () if sung.ok else (f"the canary found at {datetime.now():%H:%M:%S}: {sung.detail}",)
+        if complaint and not self._unproven:
+            print(complaint[0], file=sys.stderr, flush=True)
+        self._unproven = complaint
 
     def _end(self, *_: object) -> None:
         self._ended = True
@@ -123,7 +144,8 @@ class Engine:
 
     def _tell_losses(self) -> None:
         """Writes down what could not be done with events, for ``status`` to show."""
-        losses = Losses(self._malformed, self._log.lost, self._syslog.lost, self._refresher.refused)
+        refused = (*self._refresher.refused, *self._unproven)
+        losses = Losses(self._malformed, self._log.lost, self._syslog.lost, refused)
         if losses != self._losses:
             records.write(self._instance, losses)
             self._losses = losses

@@ -166,7 +166,7 @@ def look(instance: Instance) -> Status:
     place, now = records.read(instance, Attachment), trial.look(instance)
     engine, enforced, active = process.living(instance), now.enforced, now.active
     if enforced is None or place is None:
-        why = "the policy was not confirmed in time; nothing is enforced" if now.unconfirmed else "nothing is enforced"
+        why = _why_nothing(instance, now)
         return Status(
             False, engine, instance.name, place, active, None, {}, (), (), (), (), 0, 0, Canary(False, why), (),
         )  # fmt: skip
@@ -177,6 +177,7 @@ def look(instance: Instance) -> Status:
     losses = records.read(instance, Losses) or Losses()
     warnings = [*enforced.resolved.warnings, *_warnings(engine, attached, defaults), *lost_lines(losses)]
     warnings += [*losses.refused, *_hostile_answers(instance)]
+    warnings += _surprises(instance, place, enforced, now)
     if now.unconfirmed:
         warnings.append("what came after this policy was not confirmed in time; this one counts again")
     if enforced.session is not None:
@@ -201,6 +202,36 @@ def look(instance: Instance) -> Status:
         warnings=tuple(warnings),
         left=now.left,
     )
+
+
+def _why_nothing(instance: Instance, now: trial.Now) -> str:
+    if now.unconfirmed:
+        return "the policy was not confirmed in time; nothing is enforced"
+    if not (instance.pins / "active").exists() and (instance.run / "enforced.json").exists():
+        return f"its pins below {instance.pins.parent} are gone, and with them what was enforced; run `kpf-ebpf up`"
+    return "nothing is enforced"
+
+
+def _surprises(instance: Instance, place: Attachment, enforced: Enforced, now: trial.Now) -> list[str]:
+    """What is not as the records have it."""
+    found = []
+    if not now.unconfirmed and now.active.generation != enforced.generation:
+        found.append(
+            f"the record is of generation {enforced.generation}, the kernel has {now.active.generation}: a command died "
+            "in between; run `kpf-ebpf reload`"
+        )
+    try:
+        group = os.open(place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return [*found, f"the cgroup {place.path} is gone, and with it what was attached; run `kpf-ebpf up`"]
+    try:
+        others = hooks.foreign(instance.pins, group)
+    finally:
+        os.close(group)
+    if others:
+        words = ", ".join(f"{count} at {name}" for name, count in others.items())
+        found.append(f"programs of others are attached to this cgroup, too, and may deny or redirect: {words}")
+    return found
 
 
 def lost_lines(losses: Losses) -> list[str]:

@@ -175,6 +175,26 @@ def _opened_program(pins: Path, hook: Hook, program_id: int) -> int:
         return program
 
 
+def foreign(pins: Path, cgroup: int) -> dict[str, int]:
+    """How many programs that are not this instance's are attached to the cgroup itself, by hook.
+
+    They may deny what is permitted here, and rewrite addresses before a packet is judged; they cannot permit anything.
+    """
+    found = {}
+    for hook in HOOKS:
+        if not isinstance(hook.where, int):
+            continue
+        ids = set(bpf.attached(cgroup, hook.where))
+        try:
+            with opened(pins / f"hook_{hook.name}") as fd:
+                ids.discard(bpf.identity_of(fd))
+        except OSError:
+            continue
+        if ids:
+            found[hook.name] = len(ids)
+    return found
+
+
 def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:
     """Which hooks are really there: links that are pinned, programs that the cgroup says are attached."""
     found = {}
