@@ -402,7 +402,8 @@ static __always_inline int kpf_open_case(struct kpf_case *this, const struct kpf
  */
 static __always_inline int kpf_is_mirrored(const struct kpf_case *this, const struct kpf_mirror *mirror)
 {
-    if (mirror->rule.counter > 63 || !(this->image->internal >> (mirror->rule.counter & 63) & 1))
+    if (mirror->rule.action != KPF_PERMIT || mirror->rule.counter > 63 ||
+        !(this->image->internal >> (mirror->rule.counter & 63) & 1))
         return 0;
     if (this->numbers.component == KPF_COMPONENT_ENGINE)
         return mirror->rule.flags & KPF_RULE_MIRROR_ENGINE;

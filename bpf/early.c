@@ -45,20 +45,20 @@ static __always_inline void kpf_look_early(const struct kpf_case *this, struct k
     struct kpf_chunk possible, *permits, *address, *port, *scope;
     u32 i, number, word;
 
-    for (i = 0; i < KPF_CHUNKS; i++) {
+    for (i = 0; i < KPF_EARLY_CHUNKS; i++) {
         if (!candidates)
-            break;
+            return;
         number = kpf_lowest_bit(candidates);
         candidates &= candidates - 1;
         __builtin_memset(&possible, 0xff, sizeof(possible));
         if (kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &possible))
-            break;
+            return;
         permits = kpf_find_chunk(this, this->image->permits, number);
         address = kpf_find_chunk(this, this->numbers.classes.sure[0], number);
         port = kpf_find_chunk(this, this->numbers.classes.sure[1], number);
         scope = kpf_find_chunk(this, this->numbers.classes.sure[2], number);
         if (!permits || !address || !port || !scope)
-            break;
+            return;
         seen = 0;
         some = 0;
 KPF_WORDS_PRAGMA
@@ -74,8 +74,9 @@ KPF_WORDS_PRAGMA
         early->chunks |= kpf_some(some) << number;
         early->certain = seen;
         if (early->permits | seen)
-            break;
+            return;
     }
+    early->permits = candidates; /* rules that were not looked at may permit */
 }
 
 /* The first rule that may match, by which the denial is credited. */

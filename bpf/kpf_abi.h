@@ -28,6 +28,7 @@
 #define KPF_SLOTS 3            /* images: the active one, one kept back, one being filled */
 #define KPF_CHUNK_WORDS 4      /* a chunk of a rule vector: 256 rules */
 #define KPF_CHUNKS 64          /* chunks at most: one bit of a summary word each */
+#define KPF_EARLY_CHUNKS 8     /* chunks with candidates that connect and sendmsg look at; more: the packet hooks do */
 #define KPF_MAX_POSITIONS (KPF_CHUNKS * KPF_CHUNK_WORDS * 64)
 #define KPF_COUNTERS 65536     /* rule ids that can be counted at once */
 #define KPF_PROCESSES 65536

@@ -78,15 +78,22 @@ static __always_inline void kpf_mirror_key_of(struct kpf_mirror_key *key, const 
     key->receiver_port = out ? flow->remote_port : flow->local_port;
 }
 
-/* The sender's half of a loopback flow that comes in, if an internal rule permitted it there; else NULL. */
-static __always_inline struct kpf_mirror *kpf_find_mirror(const struct kpf_flow *flow)
+/*
+ * The sender's half of a loopback flow that comes in, if an internal rule permitted it there; else zero, which permits
+ * nothing. A copy, of which the verifier knows nothing: with a pointer it walks the classifier once more.
+ */
+static __always_inline void kpf_find_mirror(const struct kpf_flow *flow, struct kpf_mirror *mirror)
 {
     struct kpf_mirror_key key = {};
+    struct kpf_mirror *found;
 
-    if (flow->ifindex != 1 || flow->direction != KPF_IN)
-        return NULL;
-    kpf_mirror_key_of(&key, flow);
-    return mirrors.lookup(&key);
+    if (flow->ifindex == 1 && flow->direction == KPF_IN) {
+        kpf_mirror_key_of(&key, flow);
+        found = mirrors.lookup(&key);
+        if (found)
+            *mirror = *found;
+    }
+    kpf_forget(mirror, sizeof(*mirror));
 }
 
 /* Writes the mirror of a loopback flow that goes out, or withdraws it. */
@@ -386,15 +393,16 @@ static __always_inline int kpf_judge(struct __sk_buff *skb, int out)
 {
     struct kpf_event event = {.active = kpf_active()};
     struct kpf_memory memory = {};
+    struct kpf_mirror mirror = {};
     struct kpf_rule rule = {};
     int verdict = kpf_recall(skb, &event, &memory, out), new_flow;
 
     if (verdict != 2)
         return verdict;
-    kpf_forget(&event.flow, sizeof(event.flow));
+    kpf_forget(&event, sizeof(event));
     kpf_forget(&memory, sizeof(memory));
-    kpf_keep_mirror(&event.flow, &rule,
-                    kpf_classify(&event.flow, event.active, kpf_find_mirror(&event.flow), &rule));
+    kpf_find_mirror(&event.flow, &mirror);
+    kpf_keep_mirror(&event.flow, &rule, kpf_classify(&event.flow, event.active, &mirror, &rule));
     new_flow = kpf_remember(skb, &event, &memory, &rule, out);
     kpf_count(&rule, 1, skb->len, new_flow);
     if (new_flow)

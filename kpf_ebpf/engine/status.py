@@ -217,8 +217,8 @@ def _surprises(instance: Instance, place: Attachment, enforced: Enforced, now: t
     found = []
     if not now.unconfirmed and now.active.generation != enforced.generation:
         found.append(
-            f"the record is of generation {enforced.generation}, the kernel has {now.active.generation}: a command died "
-            "in between; run `kpf-ebpf reload`"
+            f"the record is of generation {enforced.generation}, the kernel has {now.active.generation}: "
+            "a command died in between; run `kpf-ebpf reload`"
         )
     try:
         group = os.open(place.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
