@@ -7,7 +7,7 @@
 #define KPF_ICMPV6 58
 #define KPF_SCTP 132
 #define KPF_UDPLITE 136
-#define KPF_EXTENSIONS 8 /* IPv6 extension headers followed at most; behind them ports count as unreadable */
+#define KPF_EXTENSIONS 8 /* IPv6 extension headers followed at most; what has more is no packet (KPF_DEFAULT_NO_IP) */
 #define KPF_TCP_SYN 2
 #define KPF_TCP_RST 4
 #define KPF_TCP_ACK 16
@@ -95,7 +95,7 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u
     u8 header[40];
     u8 next, extension[8];
     u32 offset = 40;
-    int i;
+    int i, read = 0;
 
     if (kpf_load(skb, 0, header, sizeof(header)))
         return -1;
@@ -108,12 +108,16 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u
     for (i = 0; i < KPF_EXTENSIONS; i++) {
         if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60 && next != 135) {
             packet->transport = offset;
+            read = 1;
             break;
         }
-        if (kpf_load(skb, offset, extension, sizeof(extension)))
+        if (kpf_load(skb, offset, extension, sizeof(extension))) {
+            read = 1;
             break;
+        }
         if (next == 44 && ((extension[2] << 8 | extension[3]) & 0xfff8)) {
             next = extension[0];
+            read = 1;
             break; /* a later fragment */
         }
         if (next == 51)
@@ -124,6 +128,8 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u
             offset += (extension[1] + 1) * 8;
         next = extension[0];
     }
+    if (!read)
+        return -1; /* more headers than anybody has a use for: else they would hide a protocol from its rules */
     *protocol = next;
     return 0;
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
 from typing import Any
 
@@ -91,7 +91,12 @@ def parse_json(line: str | bytes) -> LogRecord:
         raise ValueError("a log line is not a record")
     for key, value in values.items():
         _check(key, value)
-    return LogRecord(**(values | {"date": datetime.fromisoformat(values["date"])}))
+    date = datetime.fromisoformat(values["date"])
+    try:
+        date.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a log line's date is none of this calendar") from None
+    return LogRecord(**(values | {"date": date}))
 
 
 def _check(key: str, value: Any) -> None:

@@ -162,8 +162,16 @@ def test_options_in_the_header_hide_no_port(bench: Bench, remote: str, kind: tup
     assert bench.hits("default/internet-in") == 0
 
 
-def test_too_many_extension_headers_make_a_port_unreadable(bench: Bench) -> None:
-    """A packet whose ports cannot be read matches no rule that names ports and goes on down the list."""
+def test_too_many_extension_headers_hide_nothing(bench: Bench) -> None:
+    """Ports are found behind the headers that are followed; a packet with more of them is dropped, whatever permits."""
+    bench.up(policy=DENY_ALL.replace('internet-out = "deny"', 'internet-out = "permit"'))
+    for count, error in ((7, None), (8, "EPERM"), (12, "EPERM")):
+        asked = ("extended", SERVER6, 7000, "--count", count, "--local-address", CLIENT6)
+        assert run(bench, bench.program("any"), *asked).errno == error, count
+
+
+def test_a_port_behind_extension_headers_is_read(bench: Bench) -> None:
+    """A rule for a port holds for it, however many headers there are."""
     bench.up(policy=PORT_RULE + DENY_ALL)
     path = bench.program("any")
     for count, port, error in ((0, 7000, None), (4, 7000, None), (4, 7001, "EPERM"), (12, 7000, "EPERM")):
