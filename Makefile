@@ -21,7 +21,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping gcc l
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
-.PHONY: install demo vm-test vm-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
+.PHONY: install demo fuzz reliability vm-test vm-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
 
@@ -34,6 +34,14 @@ vm-test: vm-packages ## boots stock Debian kernels and tests in them: KERNELS="6
 
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
 	$(PYTHON) -P -m pytest --numprocesses 3
+
+SECONDS_EACH ?= 20
+fuzz: install test-packages $(VENV)/dev ## hostile input: SECONDS_EACH=600 SEED=… FIRST=… TESTS=tests/fuzz/test_policy.py
+	KPF_FUZZ_SECONDS=$(SECONDS_EACH) KPF_FUZZ_SEED=$(SEED) KPF_FUZZ_FIRST=$(FIRST) \
+	    $(PYTHON) -P -m pytest $(or $(TESTS),tests/fuzz) --numprocesses 2
+
+reliability: install test-packages $(VENV)/dev ## hundreds of kills, a thousand swaps, a million peers: WHAT="kills swaps"
+	$(PYTHON) -u -m tests.reliability $(WHAT)
 
 lint: checks
 
