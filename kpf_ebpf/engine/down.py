@@ -9,6 +9,7 @@ from pathlib import Path
 from kpf_ebpf.engine import process, records
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, remove_folder
+from kpf_ebpf.engine.perch import remove_perches
 from kpf_ebpf.engine.records import Attachment
 from kpf_ebpf.facts.system import enter_network
 from kpf_ebpf.kernel import adapters, hooks
@@ -41,6 +42,7 @@ def take_down(instance: Instance, folder: str | None, *, own: bool = False) -> N
     _disarm(instance)
     try:
         if folder is not None:
+            remove_perches(Path(folder))
             group = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 hooks.detach(instance.pins, group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -13,12 +14,23 @@ from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
 
+PERCH = "kpf-perch-"
+"""How the names of such cgroups begin."""
+
+
+def remove_perches(cgroup: Path) -> None:
+    """Removes those that commands left which were killed; a living one's stays."""
+    for left in cgroup.glob(f"{PERCH}*"):
+        if not Path("/proc", left.name.removeprefix(PERCH)).exists():
+            with contextlib.suppress(OSError):
+                left.rmdir()
+
 
 @contextmanager
 def perch_below(cgroup: Path) -> Iterator[Path]:
     """A cgroup for one process, since a cgroup with children may not take processes."""
-    path = cgroup / f"kpf-perch-{os.getpid()}"
-    path.mkdir()
+    path = cgroup / f"{PERCH}{os.getpid()}"
+    path.mkdir(exist_ok=True)  # one of this number may have died here
     try:
         yield path
     finally:

@@ -71,8 +71,12 @@ def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
 
 
 def stop(instance: Instance) -> None:
-    """Ends the Engine, if one lives: it is asked, and after PATIENCE seconds killed."""
-    known = records.read(instance, EngineProcess)
+    """Ends the Engine, if one lives: it is asked, and after PATIENCE seconds killed. A damaged record names nobody."""
+    try:
+        known = records.read(instance, EngineProcess)
+    except EngineError:
+        known = None
+        records.forget(instance, EngineProcess)
     if known is None:
         return
     try:

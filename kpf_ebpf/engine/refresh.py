@@ -127,7 +127,7 @@ class Refresher:
             made = resolve_again(self._instance, ENGINE, view, read, session_over=self._session_over)
         except Busy:
             return
-        except (EngineError, PolicyError) as problem:
+        except (EngineError, PolicyError, OSError) as problem:
             _say(str(problem))
         else:
             self._facts, self._generation = made.facts, made.enforced.generation

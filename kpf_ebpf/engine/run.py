@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pwd
 import signal
 import sys
@@ -12,10 +13,10 @@ from pathlib import Path
 
 from kpf_ebpf.engine import canary, records, trial
 from kpf_ebpf.engine.down import take_down
-from kpf_ebpf.engine.errors import Busy
+from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
 from kpf_ebpf.engine.heart import Heart
-from kpf_ebpf.engine.records import Attachment, Enforced, Losses
+from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess, Losses
 from kpf_ebpf.engine.refresh import Refresher
 from kpf_ebpf.engine.syslog import Syslog
 from kpf_ebpf.events.collapse import Collapser
@@ -84,7 +85,7 @@ class Engine:
                 self._reader.poll(POLL_MS)
                 self._write(self._collapser.flush(time.monotonic()))
                 self._look_at_trial()
-                if self._ended:
+                if self._ended or self._is_relieved():
                     break
                 self._refresh()
                 self._refresher.look(time.monotonic())
@@ -107,6 +108,14 @@ class Engine:
                     self._ended = True
         except Busy:
             return
+
+    def _is_relieved(self) -> bool:
+        """Whether another Engine has been registered: one that `up` could not find to end it ends by itself."""
+        try:
+            known = records.read(self._instance, EngineProcess)
+        except EngineError:
+            return False  # damaged: `up` writes it anew
+        return known is not None and known.pid != os.getpid()
 
     def _prove(self, now: float) -> None:
         """Sends the canary out, if it is time to; what it complains of stands in ``status`` until it does not."""

@@ -15,7 +15,7 @@ from kpf_ebpf.engine.enforce import Terms, enforce
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, make_folder
 from kpf_ebpf.engine.heart import Heart
-from kpf_ebpf.engine.perch import find_home
+from kpf_ebpf.engine.perch import find_home, remove_perches
 from kpf_ebpf.engine.records import Attachment, Enforced, Pending
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_files
 from kpf_ebpf.kernel import adapters, hooks
@@ -109,6 +109,7 @@ def _replace(
         settle(programs.descriptors["kpf_settle"])
     except OSError as problem:
         raise EngineError(f"{problem.strerror}; run `kpf-ebpf doctor`; what was enforced before stands") from problem
+    remove_perches(Path(place.folder))
     scan(instance.pins, programs.identify)
     home = find_home(instance.pins, Path(place.folder))
     adopt(instance.pins, home)

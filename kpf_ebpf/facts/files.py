@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,6 +23,9 @@ MAX_PROGRAM_BYTES = 4 << 30
 """A larger file is not hashed: a sparse file of any size costs its owner nothing."""
 HASH_TRIES = 3
 """How often a file is hashed that changes meanwhile."""
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What this process or machine has too little of: it says nothing about a file."""
 
 NOT_REGULAR = "is not a regular file"
 TOO_LARGE = f"is larger than {MAX_PROGRAM_BYTES >> 30} GiB"
@@ -64,6 +68,8 @@ def look_at(path: str, identify: Identify | None = None, *, trusts: Trusts = is_
             with _opened(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK) as file:
                 return _read(fact, file, identify or file_key, trusts)
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             return replace(fact, problem=f"cannot be read: {error.strerror or error}")
 
 
@@ -77,7 +83,7 @@ def find_program(
     """Find the files of one application word (absolute path or wildcard): facts sorted by path, and warnings.
 
     ``trusts`` says which files and folders a wildcard may match. ``seen`` keeps facts by resolved path, so that
-    a file of several words is hashed once. Never raises OSError: what cannot be found is a warning.
+    a file of several words is hashed once. What cannot be found is a warning; raises OSError for SHORTAGES only.
     """
     seen = {} if seen is None else seen
     paths, warnings = expand(word, trusts) if is_wildcard(word) else _exact(word)
@@ -86,6 +92,8 @@ def find_program(
         try:
             fact = seen[path] if path in seen else look_at(path, identify, trusts=trusts)
         except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
             warnings += (_warning(word, error),)
             continue
         seen[path] = fact

@@ -73,6 +73,20 @@ def test_up_after_a_killed_engine_takes_over(bench: Bench) -> None:
     assert bench.hits(f"application/{bench.program('good')}/internet-out") == before
 
 
+def test_what_killed_commands_left_stops_nobody(bench: Bench) -> None:
+    """A damaged record of the Engine, a canary's cgroup: `up` takes over, and one Engine is left."""
+    bench.up(policy=DENY_ALL)
+    before = int(bench.status()["engine"])
+    Path("/run/kpf-ebpf", bench.instance, "engine.json").write_text("half a rec")
+    left = bench.cgroup / "kpf-perch-999999999"
+    left.mkdir()
+    bench.up()
+    after = bench.status()
+    assert after["enforcing"] and after["engine"] != before
+    assert not left.exists()
+    assert eventually(lambda: not Path(f"/proc/{before}/exe").exists()), "two Engines"
+
+
 def test_up_for_another_cgroup_leaves_the_first(bench: Bench) -> None:
     """up again with another --cgroup: that one is firewalled then, the first one no more."""
     bench.up(policy=good(bench))

@@ -89,3 +89,20 @@ def test_a_file_is_replaced_at_one_stroke(elsewhere: Path) -> None:
         assert reader.read() == "old"
     assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o640
     assert [one.name for one in elsewhere.iterdir()] == ["file"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: the old text stands, and no half-written file lies beside it."""
+    path = tmp_path / "record.json"
+    write_file(path, "old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folders.os, "fchmod", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_file(path, "new")
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir() if found.is_file()] == ["record.json"]

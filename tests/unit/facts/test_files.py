@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -226,3 +227,20 @@ def test_a_script_is_executed_by_the_paths_that_only_root_decides(tmp_path: Path
     assert fact.executed == (str(Path(path).resolve()), str(link))
     (fact,), _ = find_program(str(path), trusts=lambda status: not stat.S_ISDIR(status.st_mode))
     assert fact.executed == ()
+
+
+def test_a_shortage_says_nothing_about_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few descriptors: an error, not a program that "cannot be read" and then counts as modified."""
+    path = tmp_path / "tool"
+    path.write_bytes(b"some")
+    before = os.open
+
+    def refuse(name: str, flags: int, *mode: int) -> int:
+        if str(name).startswith("/proc/self/fd/"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return before(name, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for look in (lambda: look_at(str(path)), lambda: find_program(str(path))):
+        with pytest.raises(OSError, match="Too many open files"):
+            look()
