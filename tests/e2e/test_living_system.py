@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from kpf_ebpf.kernel.maps import INNER_MAPS
+
 from .bench import CLIENT, DENY_ALL, SERVER, Bench
 from .components import policy as components
 from .tools import eventually, system
@@ -112,7 +114,8 @@ def test_many_events_leave_the_right_final_state(bench: Bench) -> None:
     second_adapter(bench)
     assert eventually(lambda: reaches(bench, THERE))
     link(bench, "link", "del", "storm")
-    assert eventually(lambda: descriptors_of(engine) <= descriptors + 2)
+    kept = len(INNER_MAPS)  # of the image that it made itself the Engine keeps the maps open, to share them
+    assert eventually(lambda: descriptors_of(engine) <= descriptors + kept + 2)
     assert bench.status()["engine"] == engine
     assert share < 0.2
 
