@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from kpf_ebpf.engine import privilege
 from kpf_ebpf.engine.folders import NAME, Instance
 from kpf_ebpf.engine.process import GO, READY
 from kpf_ebpf.engine.run import Engine
@@ -16,7 +15,6 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 2 or not NAME.fullmatch(arguments[1]):
         print("usage: python -I -m kpf_ebpf.engine INSTANCE (started by `kpf-ebpf up`)", file=sys.stderr)
         return 2
-    privilege.drop()
     engine = Engine(Instance(arguments[1]))
     os.write(1, READY)
     if sys.stdin.buffer.readline() != GO:

@@ -17,8 +17,8 @@ from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.facts.proxy_environment import PROXY_VARIABLES
 from kpf_ebpf.kernel import abi, processes
 
-PATIENCE = 10.0
-"""Seconds the Engine may take to start, or to end."""
+PATIENCE = 30.0
+"""Seconds the Engine may take to start, or to end: emulated processors are slow."""
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 """What the Engine sees beside the proxy that ``up`` saw."""
 READY, GO = b"ready\n", b"go\n"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, records, trial
+from kpf_ebpf.engine import canary, privilege, records, trial
 from kpf_ebpf.engine.down import take_down
 from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
@@ -58,6 +58,9 @@ class Engine:
     """Reads the perf buffers of an instance, keeps its log, and its policy true."""
 
     def __init__(self, instance: Instance) -> None:
+        # some distributions' kernels open perf buffers for nobody who has given up everything else
+        self._reader = EventReader(instance.pins / "events", self._take)
+        privilege.drop()
         self._malformed = 0
         self._losses = Losses()
         self._instance = instance
@@ -73,7 +76,6 @@ class Engine:
         self._canary_due = time.monotonic() + CANARY_PERIOD
         self._refresher = Refresher(instance, self._name_changed)
         self._refresh()
-        self._reader = EventReader(instance.pins / "events", self._take)
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT; then writes what is held back."""
