@@ -32,16 +32,7 @@ class ReadPolicy:
 
 def read_files(path: Path) -> ReadPolicy:
     """Reads a policy from its files. Raises PolicyError with every mistake."""
-    groups: dict[str, str] = {}
-
-    def read_group(group: Path) -> bytes:
-        data = read_bounded(group, limits.MAX_GROUP_BYTES)
-        groups[str(group)] = _text(data)
-        return data
-
-    data = read_policy(path)
-    policy, findings = parse(data, str(path), read_group, path.parent)
-    return ReadPolicy(Snapshot(str(path), _text(data), groups), policy, findings)
+    return _read(read_policy(path), path)
 
 
 def read_again(snapshot: Snapshot) -> ReadPolicy:
@@ -57,15 +48,20 @@ def read_again(snapshot: Snapshot) -> ReadPolicy:
 
 def read_groups_again(snapshot: Snapshot) -> ReadPolicy:
     """The same policy with its group files as they are now. Raises PolicyError with every mistake in them."""
+    return _read(_bytes(snapshot.text), Path(snapshot.file))
+
+
+def _read(data: bytes, path: Path) -> ReadPolicy:
+    """A policy of this text, with its group files from the disk."""
     groups: dict[str, str] = {}
 
     def read_group(group: Path) -> bytes:
-        data = read_bounded(group, limits.MAX_GROUP_BYTES)
-        groups[str(group)] = _text(data)
-        return data
+        content = read_bounded(group, limits.MAX_GROUP_BYTES)
+        groups[str(group)] = _text(content)
+        return content
 
-    policy, findings = parse(_bytes(snapshot.text), snapshot.file, read_group, Path(snapshot.file).parent)
-    return ReadPolicy(Snapshot(snapshot.file, snapshot.text, groups), policy, findings)
+    policy, findings = parse(data, str(path), read_group, path.parent)
+    return ReadPolicy(Snapshot(str(path), _text(data), groups), policy, findings)
 
 
 def _text(data: bytes) -> str:
