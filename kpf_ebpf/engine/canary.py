@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kpf_ebpf.engine.perch import perch_below
 from kpf_ebpf.kernel import abi, processes
-from kpf_ebpf.kernel.apply import read_counters
+from kpf_ebpf.kernel.counters import read_counters
 from kpf_ebpf.resolve.resolve import CANARY_DENIED, CANARY_PERMITTED
 
 TIMEOUT = 2.0

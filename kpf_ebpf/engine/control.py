@@ -8,20 +8,17 @@ from pathlib import Path
 
 from kpf_ebpf.engine import records, trial
 from kpf_ebpf.engine.cut import cut
-from kpf_ebpf.engine.enforce import Guard, Made, Terms, View, enforce, switch
+from kpf_ebpf.engine.enforce import Made, Terms, View, enforce, switch
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import COMMAND, Instance
 from kpf_ebpf.engine.records import Attachment, Enforced
-from kpf_ebpf.engine.session import find_session, is_cut, is_within
+from kpf_ebpf.engine.session import guarded
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_files
 from kpf_ebpf.facts.files import Identify, look_at
-from kpf_ebpf.facts.model import Session
 from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
-from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import load
-from kpf_ebpf.kernel.apply import read_active, read_trial
-from kpf_ebpf.policy.addresses import address_text
+from kpf_ebpf.kernel.active import read_active, read_trial
 from kpf_ebpf.resolve.model import ResolvedApplication
 
 
@@ -29,10 +26,8 @@ def enforced_now(instance: Instance) -> Enforced:
     """What is enforced. Raises EngineError if nothing is."""
     now = trial.look(instance)
     if now.enforced is None:
-        why = "has not been confirmed in time, so it" if now.unconfirmed else ""
-        raise EngineError(
-            f"the instance {instance.name} {why} enforces nothing; run `kpf-ebpf up` first".replace("  ", " ")
-        )
+        why = " (its policy was not confirmed in time)" if now.unconfirmed else ""
+        raise EngineError(f"the instance {instance.name} enforces nothing{why}; run `kpf-ebpf up` first")
     return now.enforced
 
 
@@ -72,23 +67,6 @@ def reload_policy(instance: Instance, *, seconds: int | None = None, sure: bool 
         if place is not None:
             cut(instance.pins, made.image, place)
         return made.enforced
-
-
-def guarded(identify: Identify, place: Attachment | None, keep: bool) -> Guard:
-    """What looks after the session that this command is run from: kept alive, or a reason to refuse the policy."""
-    served = find_session()
-
-    def guard(image: MapImage) -> Session | None:
-        if served is None or place is None or not is_within(served, place.path) or not is_cut(image, served, identify):
-            return None
-        if not keep:
-            raise EngineError(
-                f"this policy denies the session from {address_text(served.session.remote)} that this command is run "
-                "from; try it with --confirm 60, or say --yes; nothing was changed"
-            )
-        return served.session
-
-    return guard
 
 
 def _identify(instance: Instance) -> Identify:

@@ -13,7 +13,7 @@ from kpf_ebpf.engine.perch import remove_perches
 from kpf_ebpf.engine.records import Attachment
 from kpf_ebpf.facts.system import enter_network
 from kpf_ebpf.kernel import adapters, hooks
-from kpf_ebpf.kernel.apply import Active, read_active, write_active
+from kpf_ebpf.kernel.active import Active, read_active, write_active
 
 
 def bring_down(instance: Instance, *, force: bool = False) -> bool:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from kpf_ebpf.kernel.apply import beat
+from kpf_ebpf.kernel.active import beat
 
 PERIOD = 0.1
 """Seconds between beats; KPF_HEARTBEAT_COUNTS is eight times as long."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from kpf_ebpf.engine.control import enforced_now
 from kpf_ebpf.engine.enforce import View, prepare
 from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.flow import adapter_of, key_at, own_addresses
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require_root
 from kpf_ebpf.engine.snapshot import read_files
@@ -23,11 +24,10 @@ from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import load
-from kpf_ebpf.kernel.apply import read_effective
+from kpf_ebpf.kernel.active import read_effective
 from kpf_ebpf.policy.addresses import address, address_text
 from kpf_ebpf.policy.transport import ICMP, ICMPV6, WITH_PORTS
 
-LOOPBACK_INDEX = 1
 _ECHO_REQUEST = {ICMP: 8, ICMPV6: 128}
 _NOBODY = frozenset({"unknown", "kernel"})
 
@@ -92,13 +92,9 @@ def _icmp(asked: Asked) -> int:
     return number + (256 if asked.protocol == ICMPV6 else 0)
 
 
-def _own(image: MapImage) -> dict[int, int]:
-    return {one: adapter.index for adapter in image.policy.adapters for one in adapter.addresses}
-
-
 def _source(image: MapImage, remote: int) -> int:
     """The address this host would use towards the remote one; nothing is sent."""
-    if is_loopback(remote) or remote in _own(image):
+    if is_loopback(remote) or remote in own_addresses(image):
         return remote
     text = address_text(remote)
     try:
@@ -111,8 +107,7 @@ def _source(image: MapImage, remote: int) -> int:
 
 def _ifindex(name: str | None, image: MapImage, local: int, remote: int) -> int:
     if name is None:
-        own = _own(image)
-        return LOOPBACK_INDEX if is_loopback(remote) or remote in own else own.get(local, 0)
+        return adapter_of(image, local, remote)
     for adapter in image.policy.adapters:
         if adapter.name == name:
             return adapter.index
@@ -146,14 +141,6 @@ def _key(path: str, identify: Identify) -> FileKey | None:
     if not path.startswith("/"):
         raise EngineError(f"--app {path}: expected an absolute path, `kernel` or `unknown`")
     try:
-        descriptor = os.open(os.path.realpath(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
+        return key_at(os.path.realpath(path), identify)
     except OSError as problem:
         raise EngineError(f"--app {path}: {problem.strerror}; run it as root") from problem
-    try:
-        return identify(descriptor)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)

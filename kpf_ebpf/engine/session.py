@@ -6,23 +6,25 @@ ancestor of this process holds. A terminal multiplexer that outlives its session
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from kpf_ebpf.engine.enforce import Guard
+from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.flow import adapter_of, key_at
+from kpf_ebpf.engine.records import Attachment
 from kpf_ebpf.evaluate.evaluator import Flow, evaluate
-from kpf_ebpf.facts.addresses import is_loopback, number
+from kpf_ebpf.facts.addresses import number
 from kpf_ebpf.facts.files import Identify
-from kpf_ebpf.facts.model import FileKey, Session
+from kpf_ebpf.facts.model import Session
 from kpf_ebpf.facts.system import cgroup_mount, read_text
 from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.policy.addresses import address_text
 from kpf_ebpf.policy.model import Action
 from kpf_ebpf.policy.transport import PROTOCOLS
-
-LOOPBACK_INDEX = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,23 @@ def _sessions(process: psutil.Process) -> Iterator[Session]:
         local, remote = (number(point.ip.partition("%")[0]) for point in (one.laddr, one.raddr))
         if local is not None and remote is not None:
             yield Session(local, one.laddr.port, remote, one.raddr.port)
+
+
+def guarded(identify: Identify, place: Attachment | None, keep: bool) -> Guard:
+    """What looks after the session that this command is run from: kept alive, or a reason to refuse the policy."""
+    served = find_session()
+
+    def guard(image: MapImage) -> Session | None:
+        if served is None or place is None or not is_within(served, place.path) or not is_cut(image, served, identify):
+            return None
+        if not keep:
+            raise EngineError(
+                f"this policy denies the session from {address_text(served.session.remote)} that this command is run "
+                "from; try it with --confirm 60, or say --yes; nothing was changed"
+            )
+        return served.session
+
+    return guard
 
 
 def is_alive(session: Session) -> bool:
@@ -95,20 +114,13 @@ def is_cut(image: MapImage, served: Served, identify: Identify) -> bool:
         remote=session.remote,
         local_port=session.local_port,
         remote_port=session.remote_port,
-        ifindex=_ifindex(image, session),
+        ifindex=adapter_of(image, session.local, session.remote),
         netns_cookie=image.policy.home,
         uid=Path(f"/proc/{served.pid}").stat().st_uid,
         cgroup=_cgroup_id(served.cgroup),
-        application=_key(served.pid, identify),
+        application=key_at(f"/proc/{served.pid}/exe", identify),
     )
     return evaluate(image, flow).action is Action.DENY
-
-
-def _ifindex(image: MapImage, session: Session) -> int:
-    own = {address: adapter.index for adapter in image.policy.adapters for address in adapter.addresses}
-    if is_loopback(session.remote) or session.remote in own:
-        return LOOPBACK_INDEX
-    return own.get(session.local, 0)
 
 
 def _cgroup_id(path: str) -> int:
@@ -117,16 +129,3 @@ def _cgroup_id(path: str) -> int:
         return Path(f"{mount}{path}").stat().st_ino
     except OSError:
         return 0
-
-
-def _key(pid: int, identify: Identify) -> FileKey | None:
-    try:
-        descriptor = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return identify(descriptor)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)

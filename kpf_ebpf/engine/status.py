@@ -16,7 +16,8 @@ from kpf_ebpf.events.decode import point_text
 from kpf_ebpf.facts.files import look_at
 from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, adapters, bpf, hooks, load, maps
-from kpf_ebpf.kernel.apply import Active, read_counters, read_defaults
+from kpf_ebpf.kernel.active import Active
+from kpf_ebpf.kernel.counters import read_counters, read_defaults
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule, ordered_rules
 

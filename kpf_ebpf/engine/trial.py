@@ -12,7 +12,7 @@ from kpf_ebpf.engine import records
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced, Pending
-from kpf_ebpf.kernel.apply import Active, Trial, end_trial, read_active, read_effective, read_trial, write_active
+from kpf_ebpf.kernel.active import Active, Trial, end_trial, read_active, read_effective, read_trial, write_active
 
 LONGEST = 86_400
 """Seconds of the longest trial."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kpf_ebpf.engine import canary, down, process, records, trial
-from kpf_ebpf.engine.control import guarded
 from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import Terms, enforce
 from kpf_ebpf.engine.errors import EngineError
@@ -17,10 +16,11 @@ from kpf_ebpf.engine.folders import Instance, make_folder
 from kpf_ebpf.engine.heart import Heart
 from kpf_ebpf.engine.perch import find_home, remove_perches
 from kpf_ebpf.engine.records import Attachment, Enforced, Pending
+from kpf_ebpf.engine.session import guarded
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_files
 from kpf_ebpf.kernel import adapters, hooks
+from kpf_ebpf.kernel.active import Active, Trial, read_active, read_trial, write_active
 from kpf_ebpf.kernel.adopt import adopt
-from kpf_ebpf.kernel.apply import Active, Trial, read_active, read_trial, write_active
 from kpf_ebpf.kernel.compile import LoadError
 from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, Programs, load

@@ -14,88 +14,10 @@ from pathlib import Path
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf, cgroups, maps, scripts
+from kpf_ebpf.kernel.active import Active, Trial, read_active, read_trial, write_active
+from kpf_ebpf.kernel.counters import possible_cpus
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.kernel.pack import Items, pack_image
-
-
-@dataclass(frozen=True, slots=True)
-class Active:
-    """The active word: what is enforced. ``slot`` None: nothing is active.
-
-    ``opens``: it permits everything while no Engine lives.
-    """
-
-    generation: int
-    stop_all: bool
-    slot: int | None
-    opens: bool = False
-
-    def word(self) -> int:
-        """As the kernel has it."""
-        return abi.active_word(self.generation, self.stop_all, -1 if self.slot is None else self.slot, self.opens)
-
-
-def _active(word: int) -> Active:
-    return Active(word >> 8, abi.active_stop_all(word), abi.active_slot(word), abi.active_opens(word))
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What is active until a moment (ns of the monotonic clock) only, and what counts then."""
-
-    active: Active
-    instead: Active
-    until: int
-
-    def is_over(self) -> bool:
-        """Whether ``instead`` counts already."""
-        return time.monotonic_ns() >= self.until
-
-
-def read_active(pins: Path) -> Active:
-    """The active word as it was written last."""
-    with opened(pins / "active") as fd:
-        (word,) = struct.unpack("=Q", bpf.lookup(fd, bytes(4), 8) or bytes(8))
-    return _active(word)
-
-
-def read_trial(pins: Path) -> Trial | None:
-    """The trial that the active word is on; None: on none."""
-    with opened(pins / "trial") as fd:
-        word, instead, until = struct.unpack("=QQQ", bpf.lookup(fd, bytes(4), 24) or bytes(24))
-    active = read_active(pins)
-    return Trial(active, _active(instead), until) if until and word == active.word() else None
-
-
-def read_effective(pins: Path) -> Active:
-    """What is enforced now, as the programs see it (but for a dead Engine's open policy)."""
-    trial = read_trial(pins)
-    return trial.instead if trial and trial.is_over() else read_active(pins)
-
-
-def write_active(pins: Path, active: Active, trial: Trial | None = None) -> None:
-    """One write: every verdict remembered under another word is stale from here on. Without ``trial`` for good."""
-    words = (trial.active.word(), trial.instead.word(), trial.until) if trial else (0, 0, 0)
-    if trial:
-        with opened(pins / "trial") as fd:
-            bpf.update(fd, bytes(4), struct.pack("=QQQ", *words))
-    with opened(pins / "active") as fd:
-        bpf.update(fd, bytes(4), struct.pack("=Q", active.word()))
-    if not trial:
-        end_trial(pins)
-
-
-def end_trial(pins: Path) -> None:
-    """Lets what is active be active for good."""
-    with opened(pins / "trial") as fd:
-        bpf.update(fd, bytes(4), bytes(24))
-
-
-def beat(pins: Path) -> None:
-    """The heartbeat of a living Engine."""
-    with opened(pins / "heartbeat") as fd:
-        bpf.update(fd, bytes(4), struct.pack("=Q", time.monotonic_ns()))
-
 
 NO_RUN_IS_LONGER = 0.1
 """Seconds."""
@@ -225,35 +147,3 @@ def _wait_for_programs() -> None:
 def _current(key: FileKey) -> FileKey:
     """The file that is there now: of a modified one the key is that of no file, and this is another one."""
     return replace(key, ctime_seconds=-2) if key.ctime_seconds == -1 else key
-
-
-def read_counter(fd: int, counter: int) -> tuple[int, int, int]:
-    """(hits, packets, bytes) of a counter, summed over the processors."""
-    size = 24 * possible_cpus()
-    data = bpf.lookup(fd, struct.pack("=I", counter), size) or bytes(size)
-    rows = list(struct.iter_unpack("=QQQ", data))
-    return sum(row[0] for row in rows), sum(row[1] for row in rows), sum(row[2] for row in rows)
-
-
-def read_counters(pins: Path, counters: Iterable[int]) -> dict[int, tuple[int, int, int]]:
-    """(hits, packets, bytes) of several counters."""
-    with opened(pins / "counters") as fd:
-        return {counter: read_counter(fd, counter) for counter in counters}
-
-
-def read_defaults(pins: Path) -> dict[abi.Default, int]:
-    """How often each default verdict was returned, and what is counted beside them."""
-    with opened(pins / "defaults") as fd:
-        size = 8 * possible_cpus()
-        return {
-            which: sum(
-                row[0] for row in struct.iter_unpack("=Q", bpf.lookup(fd, struct.pack("=I", which), size) or b"")
-            )
-            for which in abi.Default
-        }
-
-
-def possible_cpus() -> int:
-    """How many processors the kernel makes room for: so many values has an element of a per-CPU map."""
-    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
-    return int(text.split("-")[-1].split(",")[-1]) + 1

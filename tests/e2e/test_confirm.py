@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.kernel.apply import read_trial, write_active
+from kpf_ebpf.kernel.active import read_trial, write_active
 
 from .bench import CLIENT, DENY_ALL, INTERPRETER, SERVER, Bench
 from .tools import eventually

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 from kpf_ebpf.events.decode import RawEvent, decode
 from kpf_ebpf.kernel import abi, bpf
-from kpf_ebpf.kernel.apply import read_active, read_defaults, write_active
+from kpf_ebpf.kernel.active import read_active, write_active
+from kpf_ebpf.kernel.counters import read_defaults
 from kpf_ebpf.kernel.perf import EventReader
 from tests.fuzz.packets import Seen
 from tests.kernel.conftest import Kernel

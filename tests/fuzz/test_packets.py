@@ -17,6 +17,7 @@ from tests.fuzz.bed import EVERYTHING, EXPERIMENTAL, IPV4, IPV6, Bed, Judged, ag
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.packets import ACK, RST, TCP, UDP, Seen, read
 from tests.fuzz.shapes import Places, a_packet
+from tests.kernel.conftest import DENY_ALL
 
 OPEN, POPUP = 7000, 44501
 PLACES = Places(
@@ -33,15 +34,6 @@ BATCH = 200
 KNOWN: tuple[tuple[str, bytes], ...] = ()
 """Packets that once broke a rule of this module, and the policy (a name below) that they did under."""
 
-DENIED_BY_DEFAULT = """
-[default]
-trusted-in = "deny"
-trusted-out = "deny"
-internet-in = "deny"
-internet-out = "deny"
-[predefined]
-enabled = false
-"""
 KNOWN_PERMITTED: tuple[bytes, ...] = (bytes.fromhex("4500001e00000000403affff c0000201c6336407 8f0070ff00000000 2121"),)
 """Packets of IPv4 that pass under a default of deny: "what IPv6 cannot do without" is no reason for them to."""
 
@@ -142,6 +134,6 @@ def test_what_once_was_wrong_is_right(bed: Bed) -> None:
 @pytest.mark.parametrize("packet", KNOWN_PERMITTED, ids=range(len(KNOWN_PERMITTED)))
 def test_a_default_of_denial_leaves_nothing_of_ipv4(bed: Bed, packet: bytes) -> None:
     """With the predefined rules off, no packet of IPv4 passes, whatever protocol it says it holds."""
-    bed.apply(DENIED_BY_DEFAULT)
+    bed.apply(DENY_ALL)
     for hook in ("kpf_egress", "kpf_ingress"):
         assert [one.result for one in bed.judge(hook, [framed(packet)])] == [0], hook

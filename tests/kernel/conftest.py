@@ -16,12 +16,22 @@ from kpf_ebpf.engine.perch import find_home
 from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import bpf
-from kpf_ebpf.kernel.apply import apply, read_counter
+from kpf_ebpf.kernel.apply import apply
+from kpf_ebpf.kernel.counters import read_counter
 from kpf_ebpf.kernel.hooks import attach, detach
 from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, PROBES, Programs, load
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
 
+DENY_ALL = """
+[default]
+trusted-in = "deny"
+trusted-out = "deny"
+internet-in = "deny"
+internet-out = "deny"
+[predefined]
+enabled = false
+"""
 INTERPRETER = Path(os.path.realpath("/usr/bin/python3"))
 
 

@@ -8,7 +8,8 @@ import struct
 from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import bpf, maps
-from kpf_ebpf.kernel.apply import Contents, Manner, apply, read_active
+from kpf_ebpf.kernel.active import read_active
+from kpf_ebpf.kernel.apply import Contents, Manner, apply
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
 from tests.kernel.conftest import Kernel

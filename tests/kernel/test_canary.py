@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kpf_ebpf.engine import canary, perch
-from kpf_ebpf.kernel.apply import read_active
+from kpf_ebpf.kernel.active import read_active
 from tests.kernel.conftest import Kernel
 
 

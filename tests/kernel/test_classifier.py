@@ -13,7 +13,8 @@ from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf
-from kpf_ebpf.kernel.apply import apply, read_active
+from kpf_ebpf.kernel.active import read_active
+from kpf_ebpf.kernel.apply import apply
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.policy.model import V4_BASE, Action
 from kpf_ebpf.policy.parse import parse

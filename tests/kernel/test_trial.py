@@ -10,18 +10,8 @@ import pytest
 from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel.apply import (
-    Active,
-    Manner,
-    Trial,
-    apply,
-    beat,
-    end_trial,
-    read_active,
-    read_effective,
-    read_trial,
-    write_active,
-)
+from kpf_ebpf.kernel.active import Active, Trial, beat, end_trial, read_active, read_effective, read_trial, write_active
+from kpf_ebpf.kernel.apply import Manner, apply
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
 from tests.kernel.conftest import Kernel

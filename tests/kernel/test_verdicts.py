@@ -9,18 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from kpf_ebpf.kernel.apply import read_active, write_active
-from tests.kernel.conftest import Kernel
+from kpf_ebpf.kernel.active import read_active, write_active
+from tests.kernel.conftest import DENY_ALL, Kernel
 
-DENY_ALL = """
-[default]
-trusted-in = "deny"
-trusted-out = "deny"
-internet-in = "deny"
-internet-out = "deny"
-[predefined]
-enabled = false
-"""
 CONNECT = """
 import errno, socket
 try:

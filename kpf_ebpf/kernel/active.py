@@ -1,0 +1,89 @@
+"""The active word: what is enforced, what it is on trial for, and the heartbeat of the Engine."""
+
+from __future__ import annotations
+
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.hooks import opened
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The active word: what is enforced. ``slot`` None: nothing is active.
+
+    ``opens``: it permits everything while no Engine lives.
+    """
+
+    generation: int
+    stop_all: bool
+    slot: int | None
+    opens: bool = False
+
+    def word(self) -> int:
+        """As the kernel has it."""
+        return abi.active_word(self.generation, self.stop_all, -1 if self.slot is None else self.slot, self.opens)
+
+
+def _active(word: int) -> Active:
+    return Active(word >> 8, abi.active_stop_all(word), abi.active_slot(word), abi.active_opens(word))
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is active until a moment (ns of the monotonic clock) only, and what counts then."""
+
+    active: Active
+    instead: Active
+    until: int
+
+    def is_over(self) -> bool:
+        """Whether ``instead`` counts already."""
+        return time.monotonic_ns() >= self.until
+
+
+def read_active(pins: Path) -> Active:
+    """The active word as it was written last."""
+    with opened(pins / "active") as fd:
+        (word,) = struct.unpack("=Q", bpf.lookup(fd, bytes(4), 8) or bytes(8))
+    return _active(word)
+
+
+def read_trial(pins: Path) -> Trial | None:
+    """The trial that the active word is on; None: on none."""
+    with opened(pins / "trial") as fd:
+        word, instead, until = struct.unpack("=QQQ", bpf.lookup(fd, bytes(4), 24) or bytes(24))
+    active = read_active(pins)
+    return Trial(active, _active(instead), until) if until and word == active.word() else None
+
+
+def read_effective(pins: Path) -> Active:
+    """What is enforced now, as the programs see it (but for a dead Engine's open policy)."""
+    trial = read_trial(pins)
+    return trial.instead if trial and trial.is_over() else read_active(pins)
+
+
+def write_active(pins: Path, active: Active, trial: Trial | None = None) -> None:
+    """One write: every verdict remembered under another word is stale from here on. Without ``trial`` for good."""
+    if trial:
+        with opened(pins / "trial") as fd:
+            bpf.update(fd, bytes(4), struct.pack("=QQQ", trial.active.word(), trial.instead.word(), trial.until))
+    with opened(pins / "active") as fd:
+        bpf.update(fd, bytes(4), struct.pack("=Q", active.word()))
+    if not trial:
+        end_trial(pins)
+
+
+def end_trial(pins: Path) -> None:
+    """Lets what is active be active for good."""
+    with opened(pins / "trial") as fd:
+        bpf.update(fd, bytes(4), bytes(24))
+
+
+def beat(pins: Path) -> None:
+    """The heartbeat of a living Engine."""
+    with opened(pins / "heartbeat") as fd:
+        bpf.update(fd, bytes(4), struct.pack("=Q", time.monotonic_ns()))
