@@ -31,6 +31,8 @@ SESSION_PERIOD = 2.0
 """Seconds between looks at the session that lives on."""
 REST = 6
 """Times as long as it took to resolve the policy, the Engine rests before it does it again."""
+RETRY = 10.0
+"""Seconds after which what could not be done is tried again."""
 
 NameChange = Callable[[NameFact, NameFact], None]
 """Is told of a name whose address set changed: before, after."""
@@ -92,8 +94,8 @@ class Refresher:
         self._again |= self._naming.changed()
         self._naming.look(now)
         if (self._moved or self._again or self._groups_moved) and now >= self._rested:
-            self._resolve()
-            self._rested = now + REST * (time.monotonic() - now)
+            done = self._resolve()
+            self._rested = now + (REST * (time.monotonic() - now) if done else RETRY)
 
     def close(self) -> None:
         """Looks no more."""
@@ -119,21 +121,22 @@ class Refresher:
             self._seen = seen
             self._moved.add(Part.APPLICATIONS)
 
-    def _resolve(self) -> None:
-        """Another command at work: the next time."""
+    def _resolve(self) -> bool:
+        """False: it could not be done, and what moved is looked at again. Another command at work: at once."""
         read = self._read_groups() if self._groups_moved else None
         view = View(self._naming.facts, self._facts, frozenset(self._moved) if self._facts else EVERYTHING)
         try:
             made = resolve_again(self._instance, ENGINE, view, read, session_over=self._session_over)
         except Busy:
-            return
+            return True
         except (EngineError, PolicyError, OSError) as problem:
             _say(str(problem))
-        else:
-            self._facts, self._generation = made.facts, made.enforced.generation
-            if made.before is not None:
-                self._tell(made.before, made.enforced)
+            return False
+        self._facts, self._generation = made.facts, made.enforced.generation
+        if made.before is not None:
+            self._tell(made.before, made.enforced)
         self._moved, self._again, self._groups_moved, self._session_over = set(), False, False, False
+        return True
 
     def _read_groups(self) -> ReadPolicy | None:
         """The policy with its group files as they are now; None: they are no good, the old ones stand."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from kpf_ebpf.engine.privilege import KEPT
 
 from .bench import DENY_ALL, Bench
+from .tools import eventually
 
 USER = "65534"
 
@@ -81,4 +82,5 @@ def test_a_link_where_the_log_should_be_is_not_followed(bench: Bench) -> None:
     bench.up(policy=DENY_ALL)
     bench.run(bench.program("any"), "udp-send", "192.0.2.2", 9)
     bench.expect_hits("default/internet-out")
+    assert eventually(lambda: any("could not be written" in warning for warning in bench.status()["warnings"]))
     assert victim.read_text() == "mine\n"
