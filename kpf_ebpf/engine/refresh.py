@@ -30,7 +30,7 @@ WALK_PERIOD = 5.0
 SESSION_PERIOD = 2.0
 """Seconds between looks at the session that lives on."""
 REST = 6
-"""Times as long as it took to resolve the policy, the Engine rests before it does it again."""
+"""Times as much processor time as it took to resolve the policy, the Engine rests before it does it again."""
 RETRY = 10.0
 """Seconds after which what could not be done is tried again."""
 
@@ -94,8 +94,9 @@ class Refresher:
         self._again |= self._naming.changed()
         self._naming.look(now)
         if (self._moved or self._again or self._groups_moved) and now >= self._rested:
+            began = time.process_time()
             done = self._resolve()
-            self._rested = now + (REST * (time.monotonic() - now) if done else RETRY)
+            self._rested = now + (REST * (time.process_time() - began) if done else RETRY)
 
     def close(self) -> None:
         """Looks no more."""
