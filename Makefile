@@ -32,10 +32,10 @@ vm-test: vm-packages ## boots stock Debian kernels and tests in them: KERNELS="6
 	$(SYSTEM_PYTHON) tests/vm/run.py --kernels "$(KERNELS)" $(if $(TESTS),--tests $(TESTS)) \
 	    $(if $(RESULTS),--results $(RESULTS)) $(if $(KERNELS)$(TESTS),,--record docs/kernels.md)
 
+SECONDS_EACH ?= 60
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
-	$(PYTHON) -P -m pytest --numprocesses 3
+	KPF_FUZZ_SECONDS=$(SECONDS_EACH) $(PYTHON) -P -m pytest --numprocesses 3
 
-SECONDS_EACH ?= 20
 fuzz: install test-packages $(VENV)/dev ## hostile input: SECONDS_EACH=600 SEED=… FIRST=… TESTS=tests/fuzz/test_policy.py
 	KPF_FUZZ_SECONDS=$(SECONDS_EACH) KPF_FUZZ_SEED=$(SEED) KPF_FUZZ_FIRST=$(FIRST) \
 	    $(PYTHON) -P -m pytest $(or $(TESTS),tests/fuzz) --numprocesses 2

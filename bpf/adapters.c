@@ -13,6 +13,80 @@
 #define KPF_ESP 50
 #define KPF_AH 51
 #define KPF_CURRENT_NAMESPACE (-1)
+#define KPF_TAGS 4         /* VLAN tags followed at most; the kernel takes any number of those for network 0 */
+#define KPF_IP_FRAME 1
+#define KPF_OTHER_FRAME 0  /* ARP and the like: no flow */
+#define KPF_ODD_FRAME (-1) /* more tags than anybody has a use for, or cut off */
+
+/* Whether frames of the packet's adapter begin with an Ethernet header (ARPHRD_ETHER, ARPHRD_LOOPBACK). */
+static __always_inline int kpf_is_ethernet(struct __sk_buff *skb)
+{
+    u64 packet = 0, device = 0;
+    u16 type = 0;
+
+    bpf_probe_read_kernel(&packet, sizeof(packet), &skb); /* as a number: arithmetic on packets is refused */
+    bpf_probe_read_kernel(&device, sizeof(device), (void *)(packet + KPF_BTF_SK_BUFF_DEV));
+    bpf_probe_read_kernel(&type, sizeof(type), (void *)(device + KPF_BTF_NET_DEVICE_TYPE));
+    return type == 1 || type == 772;
+}
+
+/* Where the kernel says that the network header begins, from the start of the packet's bytes. */
+static __always_inline u32 kpf_network_offset(struct __sk_buff *skb)
+{
+    u64 packet = 0, head = 0, data = 0;
+    u16 network = 0;
+
+    bpf_probe_read_kernel(&packet, sizeof(packet), &skb);
+    bpf_probe_read_kernel(&head, sizeof(head), (void *)(packet + KPF_BTF_SK_BUFF_HEAD));
+    bpf_probe_read_kernel(&data, sizeof(data), (void *)(packet + KPF_BTF_SK_BUFF_DATA));
+    bpf_probe_read_kernel(&network, sizeof(network), (void *)(packet + KPF_BTF_SK_BUFF_NETWORK_HEADER));
+    return network - (u32)(data - head);
+}
+
+/*
+ * Finds the network header as who receives the frame will: by the type in the frame, not by what its sender told the
+ * kernel. Returns what kind of frame it is.
+ */
+static __always_inline int kpf_read_frame(struct __sk_buff *skb, struct kpf_packet *packet)
+{
+    u8 type[2], version = 0;
+    u32 at = 12, i;
+
+    if (!kpf_is_ethernet(skb)) { /* nothing in the frame tells its type, but how the packet begins */
+        packet->network = kpf_network_offset(skb);
+        kpf_load(skb, packet->network, &version, 1);
+        return version >> 4 == 4 || version >> 4 == 6 ? KPF_IP_FRAME : KPF_OTHER_FRAME;
+    }
+#pragma unroll
+    for (i = 0; i <= KPF_TAGS; i++) {
+        if (kpf_load(skb, at, type, sizeof(type)))
+            return KPF_ODD_FRAME;
+        if ((type[0] == 0x08 && type[1] == 0x00) || (type[0] == 0x86 && type[1] == 0xdd)) {
+            packet->network = at + 2;
+            return KPF_IP_FRAME;
+        }
+        if (!(type[0] == 0x81 && type[1] == 0x00) && !(type[0] == 0x88 && type[1] == 0xa8))
+            return KPF_OTHER_FRAME;
+        at += 4;
+    }
+    return KPF_ODD_FRAME;
+}
+
+/* Fills flow and packet from a frame. 1: judge it. Else `verdict` is what to return. */
+static __always_inline int kpf_read_adapter(struct __sk_buff *skb, struct kpf_event *event, struct kpf_packet *packet,
+                                            int out, int *verdict)
+{
+    int frame = kpf_read_frame(skb, packet);
+
+    *verdict = KPF_GO_ON;
+    if (frame == KPF_OTHER_FRAME)
+        return 0;
+    if (frame == KPF_IP_FRAME && !kpf_read_packet(skb, &event->flow, packet, out))
+        return 1;
+    kpf_count_default(KPF_DEFAULT_NO_IP);
+    *verdict = KPF_DROP;
+    return 0;
+}
 
 static __always_inline int kpf_is_kernels_protocol(u8 protocol)
 {
@@ -100,11 +174,12 @@ int kpf_adapter_ingress(struct __sk_buff *skb)
     struct kpf_packet packet = {};
     u32 zero = 0;
     struct kpf_reach *here = reach.lookup(&zero);
+    int verdict;
 
     if (!event.active || !here)
         return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
-    if (kpf_read_packet(skb, &event.flow, &packet, 0))
-        return KPF_GO_ON; /* KPF_DEFAULT_NO_IP: ARP and the like are no flows */
+    if (!kpf_read_adapter(skb, &event, &packet, 0, &verdict))
+        return verdict;
     event.flow.netns_cookie = here->netns_cookie;
     event.flow.application.generation = 1; /* the kernel itself */
     if (!kpf_is_for_us(&event.flow, event.active) || !kpf_is_the_kernels(skb, &event.flow, &packet))
@@ -125,7 +200,7 @@ int kpf_adapter_egress(struct __sk_buff *skb)
     u32 zero = 0;
     struct kpf_reach *here = reach.lookup(&zero);
     struct bpf_sock *sk = skb->sk;
-    int frame = sk && sk->family == KPF_FAMILY_PACKET;
+    int frame = sk && sk->family == KPF_FAMILY_PACKET, verdict;
 
     if (!event.active || !here)
         return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
@@ -133,8 +208,8 @@ int kpf_adapter_egress(struct __sk_buff *skb)
         return KPF_GO_ON; /* a socket's: the socket hooks have judged it; or passed on */
     if (frame && !kpf_is_within(skb, here))
         return KPF_GO_ON;
-    if (kpf_read_packet(skb, &event.flow, &packet, 1))
-        return KPF_GO_ON; /* KPF_DEFAULT_NO_IP */
+    if (!kpf_read_adapter(skb, &event, &packet, 1, &verdict))
+        return verdict;
     event.flow.netns_cookie = here->netns_cookie;
     if (frame) {
         kpf_identify_current(&event.flow.application, &event.flow.component, &event.pid, &event.flow.uid);

@@ -14,6 +14,7 @@
 
 /* What of a packet is not in the flow. */
 struct kpf_packet {
+    u32 network;     /* offset of the network header: 0 for a socket's packet */
     u32 transport;   /* offset of the transport header; 0: not there (a later fragment, too many extensions) */
     u16 icmp_id;
     u16 sequence;    /* of TCP: the lower half of the number */
@@ -21,10 +22,10 @@ struct kpf_packet {
     u8 icmp_type;    /* as on the wire */
 };
 
-/* From the network header on: at an adapter a packet begins with its link's header. */
+/* Reads what lies in pages, too: how a packet is kept in memory is its sender's choice. */
 static __always_inline long kpf_load(struct __sk_buff *skb, u32 offset, void *to, u32 size)
 {
-    return bpf_skb_load_bytes_relative(skb, offset, to, size, BPF_HDR_START_NET);
+    return bpf_skb_load_bytes(skb, offset, to, size);
 }
 
 static __always_inline int kpf_is_icmp(u8 protocol)
@@ -68,22 +69,23 @@ static __always_inline int kpf_is_loopback(const u32 a[4])
     return !a[0] && !a[1] && !a[2] && a[3] == bpf_htonl(1);
 }
 
-/* IPv4 header at offset 0 (RFC 791). Fills source, destination, protocol, and where the transport begins. */
+/* IPv4 header (RFC 791). Fills source, destination, protocol, and where the transport begins. */
 static __always_inline int kpf_read_ipv4(struct __sk_buff *skb, u32 source[4], u32 destination[4], u8 *protocol,
                                          struct kpf_packet *packet)
 {
     u8 header[20];
-    u32 address;
+    u32 address, size;
 
-    if (kpf_load(skb, 0, header, sizeof(header)))
+    if (kpf_load(skb, packet->network, header, sizeof(header)))
         return -1;
     __builtin_memcpy(&address, header + 12, 4);
     kpf_map_ipv4(source, address);
     __builtin_memcpy(&address, header + 16, 4);
     kpf_map_ipv4(destination, address);
     *protocol = header[9];
-    packet->transport = (header[0] & 15) * 4;
-    if (packet->transport < 20 || (header[6] & 0x1f) || header[7])
+    size = (header[0] & 15) * 4;
+    packet->transport = packet->network + size;
+    if (size < 20 || (header[6] & 0x1f) || header[7])
         packet->transport = 0; /* a later fragment, or nonsense */
     return 0;
 }
@@ -94,10 +96,10 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u
 {
     u8 header[40];
     u8 next, extension[8];
-    u32 offset = 40;
+    u32 offset = packet->network + 40;
     int i, read = 0;
 
-    if (kpf_load(skb, 0, header, sizeof(header)))
+    if (kpf_load(skb, packet->network, header, sizeof(header)))
         return -1;
     __builtin_memcpy(source, header + 8, 16);
     __builtin_memcpy(destination, header + 24, 16);
@@ -173,7 +175,7 @@ static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flo
     u32 *source = out ? flow->local : flow->remote;
     u32 *destination = out ? flow->remote : flow->local;
 
-    if (kpf_load(skb, 0, &version, 1))
+    if (kpf_load(skb, packet->network, &version, 1))
         return -1;
     if (version >> 4 == 4) {
         if (kpf_read_ipv4(skb, source, destination, &flow->protocol, packet))

@@ -148,6 +148,11 @@ _MEMBERS = {
     "SIGNAL_STRUCT_LIVE": ("signal_struct", "live"),
     "FILES_STRUCT_FDT": ("files_struct", "fdt"),
     "FDTABLE_FD": ("fdtable", "fd"),
+    "SK_BUFF_DEV": ("sk_buff", "dev"),
+    "SK_BUFF_HEAD": ("sk_buff", "head"),
+    "SK_BUFF_DATA": ("sk_buff", "data"),
+    "SK_BUFF_NETWORK_HEADER": ("sk_buff", "network_header"),
+    "NET_DEVICE_TYPE": ("net_device", "type"),
     "INODE_CTIME_SECONDS": ("inode", "i_ctime_sec", "__i_ctime", "i_ctime"),
 }
 

@@ -15,6 +15,7 @@ _IPV6 = ((0, V4_BASE - 1), (V4_BASE + 2**32, 2**128 - 1))
 
 ESSENTIALS = Match(
     protocols=frozenset({_ICMPV6}),
+    remote=_IPV6,
     icmp=frozenset(
         {256 + number for number in (1, 2, 3, 4, *range(130, 137), 143)}
         | {512 + number for number in (1, 2, 3, 4, *range(130, 133), 143)}

@@ -59,7 +59,7 @@ class Seen:
 
 
 def read(packet: bytes) -> Seen | None:
-    """Read a packet from its IP header on; None: not IP, or shorter than the header."""
+    """Read a packet from its IP header on; None: not IP, shorter than the header, or too many headers behind it."""
     if packet[:1] and packet[0] >> 4 == 4 and len(packet) >= 20:
         return _read_ipv4(packet)
     if packet[:1] and packet[0] >> 4 == 6 and len(packet) >= 40:
@@ -76,15 +76,21 @@ def _read_ipv4(packet: bytes) -> Seen:
     return _seen(source, destination, packet[9], 0, body)
 
 
-def _read_ipv6(packet: bytes) -> Seen:
+def _read_ipv6(packet: bytes) -> Seen | None:
     """RFC 8200, sections 3 and 4."""
-    protocol, body = _follow(packet, packet[6], 40)
+    followed = _follow(packet, packet[6], 40)
+    if followed is None:
+        return None
+    protocol, body = followed
     source, destination = (int.from_bytes(packet[at : at + 16], "big") for at in (8, 24))
     return _seen(source, destination, protocol, packet[7], body)
 
 
-def _follow(packet: bytes, header: int, at: int) -> tuple[int, bytes | None]:
-    """Go from extension header to extension header; the last header's number, and what it begins, if that is there."""
+def _follow(packet: bytes, header: int, at: int) -> tuple[int, bytes | None] | None:
+    """Go from extension header to extension header; the last header's number, and what it begins, if that is there.
+
+    None: there are more than anybody has a use for.
+    """
     for _ in range(MAX_EXTENSIONS):
         if header not in EXTENSIONS:
             return header, packet[at:]
@@ -95,7 +101,7 @@ def _follow(packet: bytes, header: int, at: int) -> tuple[int, bytes | None]:
             return following, None
         at += {FRAGMENT: 8, AUTHENTICATION: (size + 2) * 4}.get(header, (size + 1) * 8)
         header = following
-    return header, None
+    return None
 
 
 def _seen(source: int, destination: int, protocol: int, hop_limit: int, body: bytes | None) -> Seen:

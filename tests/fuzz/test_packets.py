@@ -130,7 +130,6 @@ def test_what_once_was_wrong_is_right(bed: Bed) -> None:
             assert not check(bed, hook, [packet], [framed(packet)], policy)
 
 
-@pytest.mark.xfail(strict=True, reason="ICMPv6 in IPv4: docs/limits.md")
 @pytest.mark.parametrize("packet", KNOWN_PERMITTED, ids=range(len(KNOWN_PERMITTED)))
 def test_a_default_of_denial_leaves_nothing_of_ipv4(bed: Bed, packet: bytes) -> None:
     """With the predefined rules off, no packet of IPv4 passes, whatever protocol it says it holds."""

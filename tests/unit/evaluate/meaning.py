@@ -314,7 +314,7 @@ def predefined(case: Case) -> Verdict | None:
     """The predefined rules: what IPv6 cannot do without, then, unless switched off, the others in their order."""
     chosen, kind = case.policy.predefined, case.icmp_type
     hop_limit_is_255 = case.flow.icmp < 512
-    if kind is not None and kind[0] == ICMPV6:
+    if kind is not None and kind[0] == ICMPV6 and not inside(case.flow.remote, (V4_ALL,)):
         discovery = inside(kind[1], ((133, 136),))
         if inside(kind[1], ((1, 4), (130, 132), (143, 143))) or (discovery and hop_limit_is_255):
             return Verdict("predefined/icmpv6-essentials", Action.PERMIT)
