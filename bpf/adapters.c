@@ -127,16 +127,15 @@ static __always_inline int kpf_has_socket(struct __sk_buff *skb, const struct kp
 /* Whether this host is meant: packets that it only passes on are not judged. */
 static __always_inline int kpf_is_for_us(const struct kpf_flow *flow, u64 active_word)
 {
-    u32 slot = KPF_ACTIVE_SLOT(active_word);
-    void *addresses_of = addresses.lookup((int *)&slot);
-    struct kpf_prefix prefix = {.bits = 128};
-    struct kpf_address *local;
+    struct kpf_case this = {.numbers = {.slot = KPF_ACTIVE_SLOT(active_word)}};
+    void *images_of = images.lookup((int *)&this.numbers.slot);
+    struct kpf_address local;
+    u32 zero = 0;
 
-    if (!addresses_of)
+    if (!images_of)
         return 0;
-    __builtin_memcpy(prefix.address, flow->local, 16);
-    local = bpf_map_lookup_elem(addresses_of, &prefix);
-    return local && local->flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
+    this.image = bpf_map_lookup_elem(images_of, &zero);
+    return this.image && !kpf_find_address(&this, flow->local, &local) && local.flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
 }
 
 /* Whether a packet that came in is the kernel's to answer. */
@@ -158,7 +157,7 @@ static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, struct kp
     struct kpf_rule rule = {};
     int new_flow;
 
-    kpf_forget(&event->flow, sizeof(event->flow));
+    kpf_forget(event, sizeof(*event));
     kpf_classify(&event->flow, event->active, NULL, &rule);
     kpf_flow_key_of(&key, &event->flow, 0, id);
     new_flow = kpf_is_new(&key, &rule, event->active);

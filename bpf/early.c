@@ -14,14 +14,6 @@
 #define KPF_WORDS_PRAGMA _Pragma("nounroll")
 #endif
 
-/* The vector `index` in chunk `number`. */
-static __always_inline struct kpf_chunk *kpf_find_chunk(const struct kpf_case *this, u32 index, u32 number)
-{
-    u32 key = index * this->numbers.chunks + number;
-
-    return bpf_map_lookup_elem(this->vectors, &key);
-}
-
 /* What the vectors say of a flow known in part. */
 struct kpf_early {
     u64 permits; /* not 0: a rule that permits may be the first match */
@@ -32,42 +24,55 @@ struct kpf_early {
 /* 1 if the word has a bit set, without a branch. */
 static __always_inline u64 kpf_some(u64 word)
 {
-    return (word | -word) >> 63;
+    word |= -word;
+    asm volatile("" : "+r"(word)); /* else LLVM makes a branch of it */
+    return word >> 63;
+}
+
+/* The rules that all classes may accept, within one chunk. A loop: its numbers stay in memory, and the stack suffices. */
+static __always_inline void kpf_match_early(const struct kpf_case *this, const struct kpf_classes *classes, u32 number,
+                                            struct kpf_chunk *out)
+{
+    u32 field;
+
+    __builtin_memset(out, 0xff, sizeof(*out));
+#pragma nounroll
+    for (field = 0; field < KPF_FIELDS; field++)
+        kpf_narrow(this, classes->of[field], number, out);
+}
+
+static __always_inline u64 kpf_word(const struct kpf_case *this, u32 class, u32 number, u32 word)
+{
+    return kpf_chunk(this, kpf_row(this, class), number)->words[word];
 }
 
 /*
  * Looks at the rules that may be the first match. No branches on what was found within a chunk: the verifier walks
  * every path. For end = 0, end ^ (end - 1) is all ones; else it is all bits up to and with the lowest of end.
  */
-static __always_inline void kpf_look_early(const struct kpf_case *this, struct kpf_early *early)
+static __always_inline void kpf_look_early(const struct kpf_case *this, const struct kpf_classes *classes,
+                                           struct kpf_early *early)
 {
-    u64 candidates = kpf_summarise(this), behind_guard = ~0ULL << (this->image->guard_end & 63), end, seen, some;
-    struct kpf_chunk possible, *permits, *address, *port, *scope;
+    u64 candidates = kpf_summarise(this, classes), behind_guard = ~0ULL << (this->image->guard_end & 63), end, seen, some;
+    struct kpf_chunk possible;
     u32 i, number, word;
 
     for (i = 0; i < KPF_EARLY_CHUNKS; i++) {
         if (!candidates)
             return;
-        number = kpf_lowest_bit(candidates);
+        number = kpf_lowest_bit(candidates) & 63;
         candidates &= candidates - 1;
-        __builtin_memset(&possible, 0xff, sizeof(possible));
-        if (kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &possible))
-            return;
-        permits = kpf_find_chunk(this, this->image->permits, number);
-        address = kpf_find_chunk(this, this->numbers.classes.sure[0], number);
-        port = kpf_find_chunk(this, this->numbers.classes.sure[1], number);
-        scope = kpf_find_chunk(this, this->numbers.classes.sure[2], number);
-        if (!permits || !address || !port || !scope)
-            return;
+        kpf_match_early(this, classes, number, &possible);
         seen = 0;
         some = 0;
 KPF_WORDS_PRAGMA
         for (word = 0; word < KPF_CHUNK_WORDS; word++) {
             /* behind the guard, its "modified" rule decides */
             possible.words[word] &= ~(this->numbers.modified & (word ? ~0ULL : behind_guard | -kpf_some(number)));
-            end = possible.words[word] & address->words[word] & port->words[word] & scope->words[word];
+            end = possible.words[word] & kpf_word(this, classes->sure[0], number, word) &
+                  kpf_word(this, classes->sure[1], number, word) & kpf_word(this, classes->sure[2], number, word);
             possible.words[word] &= (end ^ (end - 1)) & ~seen;
-            early->permits |= possible.words[word] & permits->words[word];
+            early->permits |= possible.words[word] & kpf_word(this, classes->permits, number, word);
             some |= possible.words[word];
             seen |= -kpf_some(end);
         }
@@ -79,36 +84,23 @@ KPF_WORDS_PRAGMA
     early->permits = candidates; /* rules that were not looked at may permit */
 }
 
-/* The first rule that may match, by which the denial is credited. */
-static __always_inline u32 kpf_first_possible(const struct kpf_case *this, u32 number)
-{
-    struct kpf_chunk possible;
-    u32 word;
-
-    __builtin_memset(&possible, 0xff, sizeof(possible));
-    kpf_match_chunk(this, this->numbers.classes.index, KPF_FIELDS, number, &possible);
-KPF_WORDS_PRAGMA
-    for (word = 0; word < KPF_CHUNK_WORDS; word++)
-        if (possible.words[word])
-            return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(possible.words[word]);
-    return KPF_NO_POSITION;
-}
-
 /* 1: denied, whatever is still unknown; `rule` is the first that may have decided. 0: for the packet hooks. */
 static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 active_word, struct kpf_rule *rule)
 {
     struct kpf_case this = {};
+    struct kpf_classes classes;
     struct kpf_early early = {};
     struct kpf_rule other = {};
-    u32 position;
+    struct kpf_chunk possible;
+    u32 position, number;
 
-    if (kpf_open_case(&this, flow, active_word))
+    if (kpf_open_case(&this, flow, active_word, &classes))
         return 0; /* KPF_DEFAULT_BROKEN_IMAGE is the packet hooks' to return */
     if (KPF_ACTIVE_STOP_ALL(active_word)) {
         *rule = this.image->stop_all;
         return this.numbers.component == KPF_COMPONENT_NONE || this.numbers.component == KPF_COMPONENT_ASSIST;
     }
-    kpf_look_early(&this, &early);
+    kpf_look_early(&this, &classes, &early);
     if (early.permits)
         return 0;
     position = (this.numbers.cells[0] & ~(u32)this.numbers.modified) | (this.numbers.instead & (u32)this.numbers.modified);
@@ -118,7 +110,10 @@ static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 a
         if (kpf_read_rule(this.numbers.slot, this.numbers.cells[1], &other) || (other.action & ~(u32)this.numbers.modified))
             return 0;
     }
-    if (early.chunks)
-        position = kpf_first_possible(&this, kpf_lowest_bit(early.chunks));
+    if (early.chunks) { /* the first rule that may match: by it the denial is credited */
+        number = kpf_lowest_bit(early.chunks) & 63;
+        kpf_match_early(&this, &classes, number, &possible);
+        position = kpf_first_of(&possible, number);
+    }
     return !kpf_read_rule(this.numbers.slot, position, rule) && rule->action == KPF_DENY;
 }

@@ -27,9 +27,16 @@
 /* ---- sizes ------------------------------------------------------------------------------------------ */
 #define KPF_SLOTS 3            /* images: the active one, one kept back, one being filled */
 #define KPF_CHUNK_WORDS 4      /* a chunk of a rule vector: 256 rules */
-#define KPF_CHUNKS 64          /* chunks at most: one bit of a summary word each */
-#define KPF_EARLY_CHUNKS 8     /* chunks with candidates that connect and sendmsg look at; more: the packet hooks do */
+#define KPF_CHUNKS 60          /* chunks at most: one bit of a summary word each */
+#define KPF_EARLY_CHUNKS 4     /* chunks with candidates that connect and sendmsg look at; more: the packet hooks do */
 #define KPF_MAX_POSITIONS (KPF_CHUNKS * KPF_CHUNK_WORDS * 64)
+#define KPF_ROWS 32768         /* different rule vectors of an image; a power of two, so that a mask bounds a class */
+#define KPF_POOL 65536         /* different chunks of an image */
+#define KPF_RULES 65536        /* rules of an image: one per position, then the cells' */
+#define KPF_PORTS 65536
+#define KPF_PROTOCOLS 256
+#define KPF_ICMP_CLASSES 768
+#define KPF_SCOPES 108         /* see kpf_scope_index() */
 #define KPF_COUNTERS 65536     /* rule ids that can be counted at once */
 #define KPF_PROCESSES 65536
 #define KPF_FLOWS 65536        /* unconnected flows remembered; the oldest is evicted */
@@ -76,7 +83,7 @@ enum kpf_hook {
     KPF_HOOK_ADAPTER_EGRESS = 5,
     KPF_HOOK_ADAPTER_INGRESS = 6,
 };
-/* The fields of a flow that rules tell apart; each has classes, each class a vector of the rules accepting it. */
+/* The fields of a flow that rules tell apart; each value has a class: the row of the rules that accept it. */
 enum kpf_field {
     KPF_FIELD_APPLICATION = 0,
     KPF_FIELD_USER = 1,
@@ -194,7 +201,7 @@ struct kpf_rule {
 };
 /* An application's class and its cells: positions in `rules`, indexed zone * 2 + direction (trusted = 1). */
 struct kpf_application {
-    u32 class_;            /* in KPF_FIELD_APPLICATION */
+    u32 class_;
     u32 component;
     u32 modified;          /* position of its "modified" rule; 0xffffffff: it has none */
     u32 cells[4];
@@ -224,24 +231,56 @@ struct kpf_image {
     u64 home;                    /* netns cookie of the namespace `up` ran in */
     u64 internal;                /* bit n: the internal rule with counter n is in this image */
     u32 positions;               /* rules in the vectors; the cells' rules follow them */
-    u32 chunks;
     u32 canary_end;              /* first position behind step 0 */
     u32 guard_end;               /* first position behind step 4; at most 64 */
     u32 administration_port;
     u32 popup_port;
-    u32 permits;                 /* index of the vector of all rules that permit */
-    u32 everything;              /* index of the vector of all rules */
-    u32 icmp;                    /* an ICMP type has index icmp + kpf_flow.icmp */
-    u32 base[KPF_FIELDS];        /* a field's class c has index base[field] + c; class 0: rules not naming it */
+    u32 permits;                 /* row of all rules that permit */
+    u32 everything;              /* row of all rules */
+    u32 users;                   /* class of users that no rule names */
+    u32 cgroups;                 /* ... of cgroups */
+    u32 no_local_port;           /* class of packets whose ports cannot be read */
+    u32 no_remote_port;
+    u32 no_local_address;        /* class of a local address that no rule names */
+    u32 hosts;                   /* addresses in the hash of hosts; 0: all of them are among the prefixes */
+    u32 pad;
     struct kpf_rule stop_all;
     struct kpf_application components[KPF_COMPONENTS]; /* [0] is "any other application" */
+    u32 protocols[KPF_PROTOCOLS];     /* class of a protocol */
+    u32 icmp[KPF_ICMP_CLASSES];       /* class of kpf_flow.icmp, in the place of the local port's */
+    u32 scopes[KPF_SCOPES];           /* class of a scope: the rules that may match ... */
+    u32 sure_scopes[KPF_SCOPES];      /* ... and those that surely do */
 };
 struct kpf_chunk {
     u64 words[KPF_CHUNK_WORDS];
 };
-/* Address prefixes: `bits` counts from the start of the 16 bytes. */
+/* A rule vector, as the numbers of its chunks. Equal vectors are one row, equal chunks one chunk: rows are many. */
+struct kpf_row {
+    u16 chunks[KPF_CHUNKS];
+    u64 summary;                 /* bit n: chunk n has a bit set; last, so that no number up to 63 reaches beyond */
+};
+/* What the kernel looks at by number, whole: programs reach into it without a call. At most 4 MiB (up to 5.14). */
+struct kpf_rows {
+    struct kpf_row row[KPF_ROWS];
+};
+struct kpf_pool {
+    struct kpf_chunk chunk[KPF_POOL];
+};
+struct kpf_rules {
+    struct kpf_rule rule[KPF_RULES];
+};
+/*
+ * Address prefixes, network order: `bits` counts from the start of the family, which is all ones for IPv4 and zero for
+ * IPv6, so that the first bit tells. An IPv4 address is the first word. (In one space for both, whatever is said of all
+ * IPv6 would be 96 prefixes on the way to every IPv4 address.)
+ */
 struct kpf_prefix {
     u32 bits;
+    u32 family;
+    u32 address[4];
+};
+/* An address in full, as in a flow: where an image has many of them, they are in a hash, and not among the prefixes. */
+struct kpf_host {
     u32 address[4];
 };
 #define KPF_ADDRESS_GROUP 1      /* multicast or broadcast */
@@ -259,10 +298,13 @@ struct kpf_port {
     u32 local_class;
     u32 remote_class;
 };
+struct kpf_ports {
+    struct kpf_port port[KPF_PORTS];
+};
 /* An adapter of the home namespace, by ifindex. */
 struct kpf_adapter {
     u32 slot;                    /* bit in kpf_address.trusted */
-    u32 own_zone;                /* bit 0: its own IPv4 address is trusted; bit 1: its own IPv6 address */
+    u32 own_zone;                /* bits 0, 1: its own IPv4, IPv6 address is trusted; bits 2, 3: it has one */
 };
 
 /* ---- state ------------------------------------------------------------------------------------------- */

@@ -6,12 +6,13 @@
     BPF_F_TABLE(kind ":" KPF_PIN "/" #name, key, value, name, entries, flags)
 /*
  * One inner map per slot; the template only tells the verifier what the inner maps are like. It must have no type
- * information: from 5.15 to 6.1 the kernel takes maps with and without for different kinds.
+ * information: from 5.15 to 6.1 the kernel takes maps with and without for different kinds. Its leaf is a stand-in:
+ * kpf_ebpf/kernel/maps.py makes the maps, and LLVM takes minutes for elements of megabytes.
  */
 #define KPF_TEMPLATE(kind, key_type, value, name, map_flags) \
     struct name##_table_t { \
         key_type key; \
-        value leaf; \
+        u64 leaf; \
         u32 max_entries; \
         int flags; \
     }; \
@@ -56,16 +57,17 @@ KPF_PINNED("array", u32, u64, heartbeat, 1, 0); /* ktime, ns */
 KPF_PINNED("array", u32, struct kpf_probe, probes, KPF_PROBES, 0);
 KPF_PINNED("array", u32, struct kpf_file, identified, 1, 0);
 
-#define KPF_INNER (1U << 12) /* BPF_F_INNER_MAP: inner arrays may differ in size */
-KPF_SLOTTED("array", u32, struct kpf_image, images, KPF_INNER);
-KPF_SLOTTED("array", u32, u64, summaries, KPF_INNER);
-KPF_SLOTTED("array", u32, struct kpf_chunk, vectors, KPF_INNER);
-KPF_SLOTTED("array", u32, struct kpf_rule, rules, KPF_INNER);
+/* One element each, of a fixed size: the kernel then reaches it without a call, and user space fills it as memory. */
+KPF_SLOTTED("array", u32, struct kpf_image, images, BPF_F_MMAPABLE);
+KPF_SLOTTED("array", u32, struct kpf_rows, rows, BPF_F_MMAPABLE);
+KPF_SLOTTED("array", u32, struct kpf_pool, pool, BPF_F_MMAPABLE);
+KPF_SLOTTED("array", u32, struct kpf_rules, rules, BPF_F_MMAPABLE);
+KPF_SLOTTED("array", u32, struct kpf_ports, ports, BPF_F_MMAPABLE);
 KPF_SLOTTED("hash", struct kpf_application_key, struct kpf_application_file, applications, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u32, u32, users, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u64, u32, cgroups, BPF_F_NO_PREALLOC); /* by mark */
 KPF_SLOTTED("lpm_trie", struct kpf_prefix, struct kpf_address, addresses, BPF_F_NO_PREALLOC);
-KPF_SLOTTED("array", u32, struct kpf_port, ports, KPF_INNER);
+KPF_SLOTTED("hash", struct kpf_host, struct kpf_address, hosts, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u32, struct kpf_adapter, adapters, BPF_F_NO_PREALLOC);
 
 struct events_table_t {

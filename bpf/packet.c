@@ -56,9 +56,13 @@ static __always_inline int kpf_is_unspecified(const u32 a[4])
     return !a[0] && !a[1] && ((!a[2] && !a[3]) || (a[2] == bpf_htonl(0xffff) && !a[3]));
 }
 
-static __always_inline int kpf_is_ipv4(const u32 a[4])
+/* 1 or 0, without a branch: the verifier would walk all that follows once for each. */
+static __always_inline u32 kpf_is_ipv4(const u32 a[4])
 {
-    return !a[0] && !a[1] && a[2] == bpf_htonl(0xffff);
+    u64 other = (u64)a[0] | a[1] | (a[2] ^ bpf_htonl(0xffff));
+
+    asm volatile("" : "+r"(other)); /* else LLVM makes a branch of it */
+    return (other - 1) >> 63;
 }
 
 /* 127.0.0.0/8 and ::1. */
@@ -189,7 +193,18 @@ static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flo
     flow->direction = out ? KPF_OUT : KPF_IN;
     flow->ifindex = skb->ifindex;
     flow->known = KPF_KNOWS_ALL;
+    flow->protocol ^= kpf_nought(&skb->len);
+    packet->transport ^= kpf_nought(&skb->len);
+    hop_limit ^= kpf_nought(&skb->len);
     kpf_read_transport(skb, flow, packet, hop_limit, out);
+    flow->known ^= kpf_nought(&skb->len);
+    flow->local_port ^= kpf_nought(&skb->len);
+    flow->remote_port ^= kpf_nought(&skb->len);
+    flow->icmp ^= kpf_nought(&skb->len);
+    packet->sequence ^= kpf_nought(&skb->len);
+    packet->tcp_flags ^= kpf_nought(&skb->len);
+    packet->icmp_type ^= kpf_nought(&skb->len);
+    packet->icmp_id ^= kpf_nought(&skb->len);
     return 0;
 }
 

@@ -66,3 +66,39 @@ int kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
     probe->ok = 1;
     return 0;
 }
+
+/*
+ * For measuring, since only programs that take packets can be run many times at a stroke (loaded as a tc program): the
+ * flows in `probes` in turn, as many as the packet's mark says. Writes nothing but the turn.
+ */
+int kpf_measure(struct __sk_buff *skb)
+{
+    u32 index = skb->cb[0];
+    struct kpf_probe *probe;
+    struct kpf_flow flow;
+    struct kpf_rule rule = {};
+
+    skb->cb[0] = index + 1 < skb->mark ? index + 1 : 0;
+    probe = probes.lookup(&index);
+    if (!probe)
+        return 0;
+    flow = probe->flow;
+    kpf_classify(&flow, probe->active, NULL, &rule);
+    return rule.counter;
+}
+
+/* The same without the classifier: what is to be subtracted. */
+int kpf_measure_nothing(struct __sk_buff *skb)
+{
+    u32 index = skb->cb[0];
+    struct kpf_probe *probe;
+    struct kpf_flow flow;
+
+    skb->cb[0] = index + 1 < skb->mark ? index + 1 : 0;
+    probe = probes.lookup(&index);
+    if (!probe)
+        return 0;
+    flow = probe->flow;
+    kpf_forget(&flow, sizeof(flow));
+    return flow.remote[3] ^ flow.local_port;
+}

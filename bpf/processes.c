@@ -150,11 +150,13 @@ int kpf_exec(struct bpf_raw_tracepoint_args *ctx)
     int known;
 
     kpf_identify_program(&process.file, kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILE), before);
+    kpf_forget(&process, sizeof(process));
     path = kpf_read_path(filename);
     if (filename != interpreter)
         kpf_identify_script(&process.script, path);
     else
         process.appimage = kpf_is_appimage(binary);
+    kpf_forget(&process, sizeof(process));
     known = before && before->appimage &&
             kpf_same_inode(process.script.inode ? &process.script : &process.file,
                            before->script.inode ? &before->script : &before->file);

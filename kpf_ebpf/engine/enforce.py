@@ -18,8 +18,9 @@ from kpf_ebpf.facts.gather import EVERYTHING, HOSTS, Names, application_words, g
 from kpf_ebpf.facts.model import Facts, NameFact, Part, Session
 from kpf_ebpf.facts.names import literals
 from kpf_ebpf.facts.system import read_text
-from kpf_ebpf.image.compile import TooManyRules, compile_image
+from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.image.rows import TooManyRules
 from kpf_ebpf.kernel.active import read_active, read_trial
 from kpf_ebpf.kernel.apply import Contents, Manner, apply
 from kpf_ebpf.names.files import without_network

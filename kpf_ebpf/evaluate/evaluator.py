@@ -17,7 +17,7 @@ from kpf_ebpf.image.model import (
     ApplicationEntry,
     MapImage,
 )
-from kpf_ebpf.image.prefixes import BITS
+from kpf_ebpf.image.prefixes import BITS, place
 from kpf_ebpf.policy.model import Zone
 from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
 
@@ -45,8 +45,9 @@ class Flow:
 
 
 def _find(image: MapImage, address: int) -> AddressClass:
+    where = place(address)
     for bits in range(BITS, -1, -1):
-        key = (bits, address >> BITS - bits << BITS - bits)
+        key = (bits, where >> BITS - bits << BITS - bits)
         if key in image.prefixes:
             return image.prefixes[key]
     raise LookupError("an image without the prefix of all addresses")
@@ -114,7 +115,9 @@ def judge(image: MapImage, flow: Flow) -> Judged:
     slot, loopback = adapter.slot if adapter else 0, YES if flow.ifindex == 1 else NO
     local_zone, remote_zone = _zone(local, slot, loopback), _zone(remote, slot, loopback)
     if out and remote.flags & (GROUP | DIRECTED if home else GROUP) and loopback != YES:
-        remote_zone = adapter.own_zone >> int(flow.remote >> 32 != 0xFFFF) & 1 if adapter else local_zone
+        family = int(flow.remote >> 32 != 0xFFFF)
+        has_own = adapter is not None and adapter.own_zone >> 2 + family & 1
+        remote_zone = adapter.own_zone >> family & 1 if adapter and has_own else local_zone
     fields = image.vectors
     if flow.protocol in ICMP:
         ports = image.icmp[flow.icmp], -1

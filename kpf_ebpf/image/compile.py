@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 from kpf_ebpf.image.model import (
     DIRECTED,
@@ -21,22 +22,19 @@ from kpf_ebpf.image.model import (
     MapImage,
 )
 from kpf_ebpf.image.prefixes import accumulate, to_prefixes
-from kpf_ebpf.policy.addresses import merged
+from kpf_ebpf.image.rows import TooManyRules, make_rows
+from kpf_ebpf.policy.addresses import is_v4, merged
 from kpf_ebpf.policy.model import V4_BASE, Action, Range, Zone
 from kpf_ebpf.resolve.model import COMPONENT_INDEX, STOP_ALL, Match, ResolvedPolicy, ResolvedRule
 
-MAX_POSITIONS = 16384
-COUNTERS = 65536
+MAX_POSITIONS = 15360
+COUNTERS = MAX_RULES = 65536
 FIRST_COUNTER = 64
 """Counters below are the internal rules' (see kpf_is_mirrored) and 0, "state"."""
 COMPONENTS = {"": 0, "engine": 1, "gui": 2, "assist": 3, "canary": 4}
 _MULTICAST = ((V4_BASE + (224 << 24), V4_BASE + (240 << 24) - 1), (0xFF << 120, 2**128 - 1))
 _LOOPBACK = ((V4_BASE + (127 << 24), V4_BASE + (128 << 24) - 1), (1, 1))
 _BROADCAST = ((V4_BASE + 2**32 - 1, V4_BASE + 2**32 - 1),)
-
-
-class TooManyRules(Exception):
-    """More rules, or more alternatives of rules, than an image has room for."""
 
 
 class _Classes:
@@ -172,10 +170,9 @@ def _own_zone(resolved: ResolvedPolicy, addresses: tuple[int, ...], index: int) 
         )
 
     zone = 0
-    for bit, version, unspecified in ((1, True, V4_BASE), (2, False, 0)):
-        own = [address for address in addresses if (address >> 32 == 0xFFFF) is version] or [unspecified]
-        if any(trusted(address) for address in own):
-            zone |= bit
+    for family, version in enumerate((True, False)):
+        own = [address for address in addresses if is_v4(address) is version]
+        zone |= any(trusted(address) for address in own) << family | bool(own) << 2 + family
     return zone
 
 
@@ -265,6 +262,10 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
         _scope_vectors(matches),
     )
     assert len(vectors) == len(FIELDS)
+    if len(rules) > MAX_RULES:
+        raise TooManyRules(f"{len(rules)} rules with the cells of applications, expected at most {MAX_RULES}")
+    icmp = tuple(by_icmp.get(number, free_icmp) for number in range(ICMP_CLASSES))
+    permits = sum(1 << position for position, (rule, _) in enumerate(flat) if rule.action is Action.PERMIT)
     return MapImage(
         policy=resolved,
         rules=tuple(rules),
@@ -272,8 +273,8 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
         canary_end=sum(origin == "canary" for origin in steps),
         guard_end=guard_end,
         vectors=vectors,
-        icmp=tuple(by_icmp.get(number, free_icmp) for number in range(ICMP_CLASSES)),
-        permits=sum(1 << position for position, (rule, _) in enumerate(flat) if rule.action is Action.PERMIT),
+        icmp=icmp,
+        permits=permits,
         applications=tuple(applications),
         components=tuple(components),
         users=users,
@@ -287,4 +288,5 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
             for adapter in resolved.adapters
         },
         counters=_counters((*rules, STOP_ALL), counters or {}),
+        rows=make_rows(chain(*vectors, icmp, (permits, (1 << len(flat)) - 1)), len(flat)),
     )

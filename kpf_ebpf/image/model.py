@@ -36,7 +36,7 @@ class AddressClass:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSlot:
-    """An adapter's bit in ``AddressClass.trusted``; bits 0 and 1 of ``own_zone``: its IPv4, IPv6 is trusted."""
+    """An adapter's bit in ``AddressClass.trusted``, and ``own_zone`` as ``struct kpf_adapter`` has it."""
 
     slot: int
     own_zone: int
@@ -53,10 +53,22 @@ class ApplicationEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Rule vectors by number: ``numbers[vector]`` is its row, ``rows[row]`` its chunks' numbers.
+
+    ``pool[number]`` is a chunk: 32 bytes, little-endian, for 256 positions.
+    """
+
+    numbers: Mapping[int, int]
+    rows: tuple[tuple[int, ...], ...]
+    pool: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MapImage:
     """``rules[position]`` is the rule a position stands for: first those in the vectors, then the cells'.
 
-    ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, address);
+    ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, place);
     ``cgroups`` maps marks. ``counters`` gives each rule id its counter. A file of ``applications`` may have several
     accepted contents.
     """
@@ -77,3 +89,4 @@ class MapImage:
     ports: tuple[tuple[int, int], ...]
     adapters: Mapping[int, AdapterSlot]
     counters: Mapping[str, int]
+    rows: Rows

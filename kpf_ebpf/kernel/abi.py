@@ -11,16 +11,20 @@ import enum
 ABI_VERSION = 1
 
 SLOTS = 3
-CHUNK_WORDS, CHUNKS = 4, 64
+CHUNK_WORDS, CHUNKS = 4, 60
 MAX_POSITIONS = CHUNKS * CHUNK_WORDS * 64
+ROWS = 32768
+POOL = RULES = PORTS = 65536
+PROTOCOLS, ICMP_CLASSES, SCOPES = 256, 768, 108
 COUNTERS = PROCESSES = FLOWS = 65536
 RECENT, MIRRORS = 16384, 8192
 PATHS, PATH_BYTES = 16384, 256
 SCRIPTS = PENDING = 4096
 CGROUPS = 65536
+CTIMES = 4
 ADAPTER_SLOTS = 64
 HEARTBEAT_COUNTS = 800_000_000
-EARLY_CHUNKS = 8
+EARLY_CHUNKS = 4
 PROBES = 1024
 COMPONENTS, FIELDS, DEFAULTS = 8, 9, 8
 
@@ -220,84 +224,6 @@ class Rule(ctypes.Structure):
     """What a verdict is made of; ``counter`` is stable as long as the rule's id is."""
 
     _fields_ = (("counter", _u32), ("action", _u8), ("step", _u8), ("flags", _u8), ("pad", _u8))
-
-
-class Application(ctypes.Structure):
-    """An application's class and its cells: positions in ``rules``, indexed zone * 2 + direction (trusted = 1)."""
-
-    _fields_ = (("class_", _u32), ("component", _u32), ("modified", _u32), ("cells", _u32 * 4), ("pad", _u32))
-
-
-class ApplicationKey(ctypes.Structure):
-    """What names an application's file, apart from its content."""
-
-    _fields_ = (("inode", _u64), ("device", _u32), ("generation", _u32))
-
-
-CTIMES = 4
-
-
-class Ctime(ctypes.Structure):
-    """When a file's content was made what it is."""
-
-    _fields_ = (("seconds", _s64), ("nanoseconds", _u32), ("pad", _u32))
-
-
-class ApplicationFile(ctypes.Structure):
-    """An application with the ctimes of the contents that were accepted; any other one means "modified"."""
-
-    _fields_ = (("accepted", Ctime * CTIMES), ("application", Application))
-
-
-class Image(ctypes.Structure):
-    """The head of a compiled policy."""
-
-    _fields_ = (
-        ("home", _u64),
-        ("internal", _u64),
-        ("positions", _u32),
-        ("chunks", _u32),
-        ("canary_end", _u32),
-        ("guard_end", _u32),
-        ("administration_port", _u32),
-        ("popup_port", _u32),
-        ("permits", _u32),
-        ("everything", _u32),
-        ("icmp", _u32),
-        ("base", _u32 * FIELDS),
-        ("stop_all", Rule),
-        ("components", Application * COMPONENTS),
-    )
-
-
-class Chunk(ctypes.Structure):
-    """A chunk of a rule vector: 256 rules."""
-
-    _fields_ = (("words", _u64 * CHUNK_WORDS),)
-
-
-class Prefix(ctypes.Structure):
-    """An address prefix: ``bits`` counts from the start of the 16 bytes (network order)."""
-
-    _fields_ = (("bits", _u32), ("address", _u32 * 4))
-
-
-class Address(ctypes.Structure):
-    """What an image knows of an address."""
-
-    _fields_ = (("trusted", _u64), ("local_class", _u32), ("remote_class", _u32), ("flags", _u32), ("pad", _u32))
-
-
-class Port(ctypes.Structure):
-    """The classes of a port."""
-
-    _fields_ = (("local_class", _u32), ("remote_class", _u32))
-
-
-class Adapter(ctypes.Structure):
-    """An adapter of the home namespace, by ifindex."""
-
-    _fields_ = (("slot", _u32), ("own_zone", _u32))
 
 
 class Cache(ctypes.Structure):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import mmap
 import os
 import struct
 import time
@@ -17,7 +18,7 @@ from kpf_ebpf.kernel import abi, bpf, cgroups, maps, scripts
 from kpf_ebpf.kernel.active import Active, Trial, read_active, read_trial, write_active
 from kpf_ebpf.kernel.counters import possible_cpus
 from kpf_ebpf.kernel.hooks import opened
-from kpf_ebpf.kernel.pack import Items, pack_image
+from kpf_ebpf.kernel.pack import Packed, pack_image
 
 NO_RUN_IS_LONGER = 0.1
 """Seconds."""
@@ -31,7 +32,7 @@ Contents = Mapping[str, str]
 def fill_slot(
     pins: Path, image: MapImage, slot: int, model: int | None = None, known: Contents | None = None
 ) -> Contents:
-    """Makes the ten inner maps of a slot that no program reads. An error leaves the active slot as it was.
+    """Makes the inner maps of a slot that no program reads. An error leaves the active slot as it was.
 
     Nothing writes to an inner map once it is made: what slot ``model`` holds by ``known``, the slots share.
     """
@@ -46,18 +47,26 @@ def fill_slot(
     return contents
 
 
-def _digest(items: Items) -> str:
+def _digest(items: Packed) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for key, value in items:
-        digest.update(key + value)
+    if isinstance(items, bytes):
+        digest.update(items)
+    else:
+        for key, value in items:
+            digest.update(key + value)
     return digest.hexdigest()
 
 
-def _new_inner(name: str, items: Items) -> int:
+def _new_inner(name: str, items: Packed) -> int:
     spec = maps.INNER_MAPS[name]
-    inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, max(1, len(items)), spec.flags)
+    entries = 1 if isinstance(items, bytes) else max(1, len(items))
+    inner = bpf.create_map(spec.type, spec.key_size, spec.value_size, entries, spec.flags)
     try:
-        bpf.update_many(inner, items)
+        if isinstance(items, bytes):
+            with mmap.mmap(inner, len(items)) as memory:
+                memory[:] = items
+        else:
+            bpf.update_many(inner, items)
     except OSError:
         os.close(inner)
         raise

@@ -20,6 +20,8 @@ PROBES = ("kpf_probe", "kpf_probe_early")
 """Judge flows that tests and benchmarks make up; nothing else loads them."""
 ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress")
 """Loaded where adapters are filtered."""
+MEASURES = ("kpf_measure", "kpf_measure_nothing")
+"""The classifier on flows that a benchmark makes up, and the same without it; nothing else loads them."""
 _SCHED_CLS, _RAW_TRACEPOINT, _TRACING, _LSM = 3, 17, 26, 29
 _FENTRY, _LSM_MAC = 24, 27
 EXACT = (
@@ -116,7 +118,7 @@ def _load_exact(load_one: Callable[[str, int, int, int], int], there: set[str], 
 def load(pins: Path, more: Collection[str] = ()) -> Programs:
     """Loads the hooks' programs, compiled now or before; maps are made below ``pins`` or found there.
 
-    ``more``: of PROBES and ADAPTER_PROGRAMS those that are needed, too. Raises LoadError.
+    ``more``: of PROBES, MEASURES and ADAPTER_PROGRAMS those that are needed, too. Raises LoadError.
     """
     try:
         types = btf.Btf(btf.VMLINUX.read_bytes())
@@ -147,7 +149,7 @@ def load(pins: Path, more: Collection[str] = ()) -> Programs:
             attach_type = hook.where if isinstance(hook.where, int) else 0
             descriptors[hook.program] = load_one(hook.program, hook.kind, attach_type)
         for name in (*RUN_BY_HAND, *more):
-            descriptors[name] = load_one(name, _SCHED_CLS if name in ADAPTER_PROGRAMS else _RAW_TRACEPOINT)
+            descriptors[name] = load_one(name, _SCHED_CLS if name in ADAPTER_PROGRAMS + MEASURES else _RAW_TRACEPOINT)
         _pin_probe(pins, descriptors["kpf_identify"])
         descriptors |= _load_exact(load_one, set(programs), types)
     except BaseException:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from kpf_ebpf.kernel import abi
+from kpf_ebpf.kernel import abi, abi_image
 
 _u32 = ctypes.c_uint32
 _u64 = ctypes.c_uint64
@@ -17,7 +17,7 @@ MAP_TYPES: Mapping[str, int] = MappingProxyType(
 )
 """Kinds of maps, by the kernel's numbers (enum bpf_map_type)."""
 
-NO_PREALLOC, CLONE, INNER_MAP = 1 << 0, 1 << 9, 1 << 12
+NO_PREALLOC, CLONE, MMAPABLE = 1 << 0, 1 << 9, 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,20 @@ def _spec(kind: str, key: type, value: type, entries: int, flags: int = 0) -> Ma
 
 INNER_MAPS: Mapping[str, MapSpec] = MappingProxyType(
     {
-        "images": _spec("array", _u32, abi.Image, 0, INNER_MAP),
-        "summaries": _spec("array", _u32, _u64, 0, INNER_MAP),
-        "vectors": _spec("array", _u32, abi.Chunk, 0, INNER_MAP),
-        "rules": _spec("array", _u32, abi.Rule, 0, INNER_MAP),
-        "applications": _spec("hash", abi.ApplicationKey, abi.ApplicationFile, 0, NO_PREALLOC),
+        "images": _spec("array", _u32, abi_image.Image, 1, MMAPABLE),
+        "rows": _spec("array", _u32, abi_image.Rows, 1, MMAPABLE),
+        "pool": _spec("array", _u32, abi_image.Pool, 1, MMAPABLE),
+        "rules": _spec("array", _u32, abi_image.Rules, 1, MMAPABLE),
+        "ports": _spec("array", _u32, abi_image.Ports, 1, MMAPABLE),
+        "applications": _spec("hash", abi_image.ApplicationKey, abi_image.ApplicationFile, 0, NO_PREALLOC),
         "users": _spec("hash", _u32, _u32, 0, NO_PREALLOC),
         "cgroups": _spec("hash", _u64, _u32, 0, NO_PREALLOC),
-        "addresses": _spec("lpm_trie", abi.Prefix, abi.Address, 0, NO_PREALLOC),
-        "ports": _spec("array", _u32, abi.Port, 0, INNER_MAP),
-        "adapters": _spec("hash", _u32, abi.Adapter, 0, NO_PREALLOC),
+        "addresses": _spec("lpm_trie", abi_image.Prefix, abi_image.Address, 0, NO_PREALLOC),
+        "hosts": _spec("hash", abi_image.Host, abi_image.Address, 0, NO_PREALLOC),
+        "adapters": _spec("hash", _u32, abi_image.Adapter, 0, NO_PREALLOC),
     }
 )
-"""What the inner maps of an image are like, by the name of the outer map; their size is the image's affair."""
+"""What the inner maps of an image are like, by the name of the outer map; 0 entries: as many as the image needs."""
 
 MAPS: Mapping[str, MapSpec] = MappingProxyType(
     {

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 
 from kpf_ebpf.facts.model import FileKey
-from kpf_ebpf.image.model import ApplicationEntry, MapImage
-from kpf_ebpf.kernel import abi
-from kpf_ebpf.policy.model import Action
+from kpf_ebpf.image.model import AddressClass, ApplicationEntry, MapImage
+from kpf_ebpf.image.rows import summary
+from kpf_ebpf.kernel import abi, abi_image
+from kpf_ebpf.policy.model import V4_BASE, Action
 from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
 
-CHUNK_RULES = 256
 Items = list[tuple[bytes, bytes]]
+FEW_HOSTS = 64
+"""Single addresses that the trie finds as fast as a hash does."""
+Packed = Items | bytes
+"""What a map holds: its elements, or the value of the only one."""
 _U32 = struct.Struct("=I").pack
 
 
@@ -41,12 +46,27 @@ def pack_path(path: str) -> bytes | None:
     return text.ljust(abi.PATH_BYTES, b"\0") if len(text) < abi.PATH_BYTES else None
 
 
-def _application(entry: ApplicationEntry) -> bytes:
-    return struct.pack("=8I", entry.application_class, entry.component, entry.modified, *entry.cells, 0)
+def pack_host(place: int) -> bytes:
+    """struct kpf_host: an address as flows have it."""
+    address = V4_BASE | place >> 96 & 0xFFFFFFFF if place >> 128 else place
+    return address.to_bytes(16, "big")
 
 
-def _application_files(image: MapImage) -> Items:
-    """Per file the accepted contents, the one that is there now first; more than there is room for are left out."""
+def pack_prefix(bits: int, place: int) -> bytes:
+    """struct kpf_prefix of a prefix of places (image.prefixes)."""
+    family = -(place >> 128) & 0xFFFFFFFF
+    return struct.pack(">I", family).join((_U32(31 + bits if bits else 0), (place & 2**128 - 1).to_bytes(16, "big")))
+
+
+def _application(entry: ApplicationEntry, row: int) -> bytes:
+    return struct.pack("=8I", row, entry.component, entry.modified, *entry.cells, 0)
+
+
+def _application_files(image: MapImage, rows: list[int]) -> Items:
+    """Per file the accepted contents, the one that is there now first; more than there is room for are left out.
+
+    ``rows``: the row of each class.
+    """
     times: dict[bytes, list[bytes]] = {}
     entries: dict[bytes, ApplicationEntry] = {}
     for key, entry in image.applications:
@@ -54,85 +74,98 @@ def _application_files(image: MapImage) -> Items:
         times.setdefault(place, []).append(struct.pack("=qII", key.ctime_seconds, key.ctime_nanoseconds, 0))
         entries.setdefault(place, entry)
     return [
-        (place, b"".join(times[place][: abi.CTIMES]).ljust(16 * abi.CTIMES, b"\0") + _application(entry))
+        (
+            place,
+            b"".join(times[place][: abi.CTIMES]).ljust(16 * abi.CTIMES, b"\0")
+            + _application(entry, rows[entry.application_class]),
+        )
         for place, entry in entries.items()
     ]
 
 
-def vector_layout(image: MapImage) -> tuple[list[int], dict[str, int], list[int]]:
-    """All vectors in a row, the indexes of the special ones, and each field's base."""
-    row: list[int] = []
-    bases = []
-    for vectors in image.vectors:
-        bases.append(len(row))
-        row += vectors
-    special = {"icmp": len(row)}
-    row += image.icmp
-    special["permits"] = len(row)
-    row.append(image.permits)
-    special["everything"] = len(row)
-    row.append((1 << image.positions) - 1)
-    return row, special, bases
+def _hosts(image: MapImage) -> set[tuple[int, int]]:
+    """The prefixes of single addresses, if they are so many that a look into a hash pays: they are in it then."""
+    single = {(bits, place) for bits, place in image.prefixes if bits == (33 if place >> 128 else 129)}
+    return single if len(single) > FEW_HOSTS else set()
 
 
-def _vectors(row: list[int], chunks: int) -> Iterator[tuple[bytes, bytes]]:
-    """(summary, chunks) of each vector."""
-    size = chunks * CHUNK_RULES // 8
-    for vector in row:
-        data = vector.to_bytes(size, "little")
-        summary = 0
-        for number in range(chunks):
-            if any(data[number * 32 : number * 32 + 32]):
-                summary |= 1 << number
-        yield struct.pack("=Q", summary), data
+def _whole(parts: Iterable[bytes], kind: type[ctypes.Structure]) -> bytes:
+    """The value of a map with one element: what there is, then zeros."""
+    return b"".join(parts).ljust(ctypes.sizeof(kind), b"\0")
 
 
-def pack_image(image: MapImage) -> dict[str, Items]:
-    """The elements of each slotted map, by the map's name in ``bpf/maps.c``."""
-    chunks = max(1, -(-image.positions // CHUNK_RULES))
-    row, special, bases = vector_layout(image)
-    packed = list(_vectors(row, chunks))
-    header = struct.pack(
-        "=QQ9I9I",
+def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
+    """struct kpf_image. ``row``: the row of a vector."""
+    free = [row[vectors[0]] for vectors in image.vectors]  # class 0 of each field: what no rule names
+    internal = (number for rule_id, number in image.counters.items() if rule_id.startswith("internal/"))
+    scopes = [row[vector] for vector in image.vectors[abi.Field.SCOPE]]
+    head = struct.pack(
+        "=QQ14I",
         image.policy.home,
-        sum(
-            1 << number for rule_id, number in image.counters.items() if number < 64 and rule_id.startswith("internal/")
-        ),
+        sum(1 << number for number in internal if number < 64),
         image.positions,
-        chunks,
         image.canary_end,
         image.guard_end,
         image.policy.administration_port,
         image.policy.popup_port,
-        special["permits"],
-        special["everything"],
-        special["icmp"],
-        *bases,
+        row[image.permits],
+        row[(1 << image.positions) - 1],
+        free[abi.Field.USER],
+        free[abi.Field.CGROUP],
+        free[abi.Field.LOCAL_PORT],
+        free[abi.Field.REMOTE_PORT],
+        free[abi.Field.LOCAL_ADDRESS],
+        len(_hosts(image)),
+        0,
     )
-    header += pack_rule(STOP_ALL, image.counters[STOP_ALL.id])
-    header += b"".join(_application(entry) for entry in image.components)
+    tables = (
+        [row[vector] for vector in image.vectors[abi.Field.PROTOCOL]],
+        [row[vector] for vector in image.icmp],
+        scopes[::2],
+        scopes[1::2],
+    )
+    return b"".join(
+        (
+            head,
+            pack_rule(STOP_ALL, image.counters[STOP_ALL.id]),
+            *(_application(entry, row[image.vectors[0][entry.application_class]]) for entry in image.components),
+            *(struct.pack(f"={len(table)}I", *table) for table in tables),
+        )
+    )
+
+
+def pack_image(image: MapImage) -> dict[str, Packed]:
+    """The elements of each slotted map, by the map's name in ``bpf/maps.c``; of those with one element its value."""
+    row, layout = image.rows.numbers, image.rows
+    classes = [[row[vector] for vector in vectors] for vectors in image.vectors]
+    local, remote = classes[abi.Field.LOCAL_ADDRESS], classes[abi.Field.REMOTE_ADDRESS]
+    local_port, remote_port = classes[abi.Field.LOCAL_PORT], classes[abi.Field.REMOTE_PORT]
+    hosts = _hosts(image)
+
+    def pack_address(entry: AddressClass) -> bytes:
+        return struct.pack("=QIIII", entry.trusted, local[entry.local], remote[entry.remote], entry.flags, 0)
+
+    pairs = {pair: struct.pack("=II", local_port[pair[0]], remote_port[pair[1]]) for pair in set(image.ports)}
+    width = len(layout.rows[0])
+    pack_row = struct.Struct(f"={width}H{2 * (abi.CHUNKS - width)}xQ").pack
     return {
-        "images": [(_U32(0), header)],
-        "summaries": [(_U32(index), summary) for index, (summary, _) in enumerate(packed)],
-        "vectors": [
-            (_U32(index * chunks + number), data[number * 32 : number * 32 + 32])
-            for index, (_, data) in enumerate(packed)
-            for number in range(chunks)
+        "images": _header(image, row),
+        "rows": _whole((pack_row(*chunks, summary(chunks)) for chunks in layout.rows), abi_image.Rows),
+        "pool": _whole(layout.pool, abi_image.Pool),
+        "rules": _whole((pack_rule(rule, image.counters[rule.id]) for rule in image.rules), abi_image.Rules),
+        "ports": _whole(map(pairs.__getitem__, image.ports), abi_image.Ports),
+        "applications": _application_files(image, classes[abi.Field.APPLICATION]),
+        "users": [(_U32(uid), _U32(classes[abi.Field.USER][number])) for uid, number in image.users.items()],
+        "cgroups": [
+            (struct.pack("=Q", cgroup), _U32(classes[abi.Field.CGROUP][number]))
+            for cgroup, number in image.cgroups.items()
         ],
-        "rules": [
-            (_U32(position), pack_rule(rule, image.counters[rule.id])) for position, rule in enumerate(image.rules)
-        ],
-        "applications": _application_files(image),
-        "users": [(_U32(uid), _U32(number)) for uid, number in image.users.items()],
-        "cgroups": [(struct.pack("=Q", cgroup), _U32(number)) for cgroup, number in image.cgroups.items()],
         "addresses": [
-            (
-                _U32(bits) + address.to_bytes(16, "big"),
-                struct.pack("=QIIII", entry.trusted, entry.local, entry.remote, entry.flags, 0),
-            )
-            for (bits, address), entry in image.prefixes.items()
+            (pack_prefix(*prefix), pack_address(entry))
+            for prefix, entry in image.prefixes.items()
+            if prefix not in hosts
         ],
-        "ports": [(_U32(port), struct.pack("=II", *pair)) for port, pair in enumerate(image.ports)],
+        "hosts": [(pack_host(place), pack_address(image.prefixes[bits, place])) for bits, place in hosts],
         "adapters": [
             (_U32(index), struct.pack("=II", adapter.slot, adapter.own_zone))
             for index, adapter in image.adapters.items()

@@ -33,7 +33,7 @@ def test_the_last_of_many_rules_decides(bench: Bench, count: int) -> None:
 
 
 def test_more_rules_than_there_is_room_for_change_nothing(bench: Bench) -> None:
-    """16,384 rules and alternatives at most: one line says so, and the old policy stands."""
+    """15,360 rules and alternatives at most: one line says so, and the old policy stands."""
     path = bench.program("good")
     good = f'{DENY_ALL}[[application]]\npath = "{path}"\ninternet-out = "permit"\n'
     bench.up(policy=good)

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,11 +102,9 @@ class Kernel:
         return output.strip()
 
 
-@pytest.fixture(scope="session")
-def kernel() -> Iterator[Kernel]:
-    """The programs, loaded and attached to a cgroup made for this session; everything is removed afterwards."""
-    if os.geteuid() != 0:
-        pytest.fail("kernel tests need root: sudo make test")
+@contextmanager
+def loaded_kernel(*more: str) -> Iterator[Kernel]:
+    """The programs (``more``: also those), attached to a cgroup made for this; everything is removed afterwards."""
     name = f"kpf-test-{secrets.token_hex(4)}"
     if not os.path.ismount("/sys/fs/bpf"):
         subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
@@ -114,12 +113,23 @@ def kernel() -> Iterator[Kernel]:
         made.mkdir(mode=0o755)
     group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        programs = load(pins, (*ADAPTER_PROGRAMS, *PROBES))
+        programs = load(pins, (*ADAPTER_PROGRAMS, *PROBES, *more))
         attach(pins, programs.descriptors, group)
         yield Kernel(programs, cgroup, folder, {}, find_home(pins, cgroup))
     finally:
         detach(pins, group)
         os.close(group)
         shutil.rmtree(pins)
-        cgroup.rmdir()
+        for below in [*cgroup.iterdir(), cgroup]:
+            if below.is_dir():
+                below.rmdir()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Iterator[Kernel]:
+    """The loaded firewall, one for a session."""
+    if os.geteuid() != 0:
+        pytest.fail("kernel tests need root: sudo make test")
+    with loaded_kernel() as loaded:
+        yield loaded

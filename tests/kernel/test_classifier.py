@@ -16,6 +16,7 @@ from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.active import read_active
 from kpf_ebpf.kernel.apply import apply
 from kpf_ebpf.kernel.hooks import opened
+from kpf_ebpf.policy.addresses import address_text
 from kpf_ebpf.policy.model import V4_BASE, Action
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
@@ -28,6 +29,11 @@ HOSTS += [(0x20010DB8 << 96) + number for number in range(4)] + [
     V4_BASE + (224 << 24) + 1,
 ]
 PORTS = [22, 53, 67, 68, 80, 443, 500, 1000, 1001, 44334, 44501, 50000]
+
+
+MANY = [V4_BASE + (198 << 24) + (51 << 16) + (100 << 8) + number for number in range(100)]
+MANY += [(0x20010DB8 << 96) + (1 << 64) + number for number in range(20)]
+"""So many single addresses that an image keeps them in a hash."""
 
 
 def _policy(chance: random.Random) -> str:
@@ -44,6 +50,10 @@ def _policy(chance: random.Random) -> str:
             text += f'local = {{ address = "{chance.choice(["192.0.2.0/29", "192.0.2.3", "@trusted"])}" }}\n'
         elif port and chance.random() < 0.2:
             text += f"local = {{ port = {chance.choice(PORTS)} }}\n"
+    for side in ("remote", "local"):
+        addresses = ", ".join(f'"{address_text(one)}"' for one in MANY)
+        text += f'[[packet-filter]]\ndescription = "{side}, many"\naction = "deny"\n'
+        text += f"{side} = {{ address = [{addresses}] }}\n"
     return text
 
 
@@ -53,8 +63,8 @@ def _flow(chance: random.Random, home: int) -> Flow:
     return Flow(
         direction=chance.choice(["in", "out"]),
         protocol=protocol,
-        local=chance.choice(HOSTS),
-        remote=chance.choice(HOSTS),
+        local=chance.choice(HOSTS + MANY[::10]),
+        remote=chance.choice(HOSTS + MANY[::10]),
         local_port=chance.choice(PORTS) if with_ports else None,
         remote_port=chance.choice(PORTS) if with_ports else None,
         icmp=chance.choice([0, 3, 8]) + (256 if protocol == 58 else 0) if protocol in (1, 58) else 0,

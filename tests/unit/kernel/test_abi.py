@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.kernel import abi, maps
+from kpf_ebpf.kernel import abi, abi_image, maps
 
 BPF = Path(__file__).parents[3] / "bpf"
 SCALARS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "s64": 8, "char": 1, "int": 4}
-MAP_FLAGS = {"0": 0, "KPF_INNER": 1 << 12, "BPF_F_NO_PREALLOC": 1, "BPF_F_CLONE": 1 << 9}
+MAP_FLAGS = {"0": 0, "BPF_F_MMAPABLE": 1 << 10, "BPF_F_NO_PREALLOC": 1, "BPF_F_CLONE": 1 << 9}
 
 
 @dataclass
@@ -93,10 +93,10 @@ def camel(name: str) -> str:
 
 
 def mirrored() -> dict[str, type[ctypes.Structure]]:
-    """Every ctypes structure of abi.py."""
+    """Every ctypes structure of abi.py and abi_image.py."""
     return {
         name: value
-        for name, value in vars(abi).items()
+        for name, value in (vars(abi) | vars(abi_image)).items()
         if isinstance(value, type) and issubclass(value, ctypes.Structure)
     }
 
@@ -121,7 +121,7 @@ def test_every_struct_of_the_header_is_mirrored_and_no_other() -> None:
 @pytest.mark.parametrize("name", STRUCTS)
 def test_a_struct_has_the_size_and_offsets_of_the_header(name: str) -> None:
     """Fields have the same names, order, offsets and sizes; the whole has the same size."""
-    mirror = getattr(abi, camel(name))
+    mirror = mirrored()[camel(name)]
     fields = {field[0]: (getattr(mirror, field[0]).offset, getattr(mirror, field[0]).size) for field in mirror._fields_}
     assert list(fields.items()) == list(STRUCTS[name].fields.items())
     assert ctypes.sizeof(mirror) == STRUCTS[name].size
@@ -167,19 +167,21 @@ def test_the_pinned_maps_are_those_of_maps_c() -> None:
     for name in re.findall(r"^KPF_SLOTTED\(.*, (\w+), [^,]*\);", MAPS, flags=re.M):
         specs[name] = maps.MapSpec("array_of_maps", 12, 4, 4, CONSTANTS["KPF_SLOTS"], 0)
     assert dict(maps.MAPS) == specs
-    assert len(specs) == 32
+    assert len(specs) == 33
 
 
 def test_the_inner_maps_are_those_of_maps_c() -> None:
-    """The ten maps of a slot agree."""
+    """The eleven maps of a slot agree."""
     specs = {
-        name: maps.MapSpec(kind, maps.MAP_TYPES[kind], type_size(key), type_size(value), 0, flags_of(flags))
+        name: maps.MapSpec(
+            kind, maps.MAP_TYPES[kind], type_size(key), type_size(value), int(kind == "array"), flags_of(flags)
+        )
         for kind, key, value, name, flags in re.findall(
             r'^KPF_SLOTTED\("(\w+)", (.*?), (.*?), (\w+), (.*?)\);', MAPS, flags=re.M
         )
     }
     assert dict(maps.INNER_MAPS) == specs
-    assert len(specs) == 10
+    assert len(specs) == 11
 
 
 def test_the_active_word_is_read_as_it_is_written() -> None:

@@ -1,0 +1,84 @@
+"""Policies to measure with: so many rules, over every field that a rule can name; and pathological ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+APPLICATIONS, USERS, CGROUPS, LOCALS = 16, 50, 8, 4
+FIRST_USER = 5000
+HEAD = """
+[predefined]
+enabled = false
+[default]
+trusted-in = "deny"
+trusted-out = "deny"
+internet-in = "deny"
+internet-out = "deny"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one rule names, and so a flow that it is the only one to match."""
+
+    application: int
+    user: int
+    cgroup: int
+    local: str
+    remote: str
+    local_ports: tuple[int, int]
+    port: int
+    direction: str
+
+
+def rule(number: int) -> Rule:
+    """The rule with this number: another remote address each, the other fields over and over."""
+    return Rule(
+        application=number % APPLICATIONS,
+        user=FIRST_USER + number % USERS,
+        cgroup=number % CGROUPS,
+        local=f"192.0.2.{number % LOCALS + 1}",
+        remote=f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}",
+        local_ports=(20000 + number % 100 * 100, 20099 + number % 100 * 100),
+        port=1000 + number % 500,
+        direction="out" if number % 2 else "in",
+    )
+
+
+def every_field(count: int, programs: list[Path], cgroups: list[str]) -> str:
+    """So many rules that name all there is: application, user, cgroup, both points, protocol, direction."""
+    text = [HEAD]
+    for number in range(count):
+        one = rule(number)
+        text.append(
+            f'[[packet-filter]]\ndescription = "rule {number}"\naction = "permit"\n'
+            f'application = "{programs[one.application]}"\nuser = {one.user}\ncgroup = "{cgroups[one.cgroup]}"\n'
+            f'direction = "{one.direction}"\nprotocol = "tcp"\n'
+            f'local = {{ address = "{one.local}", port = "{one.local_ports[0]}-{one.local_ports[1]}" }}\n'
+            f'remote = {{ address = "{one.remote}", port = {one.port} }}\n'
+        )
+    return "".join(text)
+
+
+def _rules(count: int, body: Callable[[int], str]) -> str:
+    head = '[[packet-filter]]\ndescription = "rule {}"\naction = "deny"\n'
+    return HEAD + "".join(head.format(number) + body(number) for number in range(count))
+
+
+PATHOLOGICAL: Mapping[str, Callable[[int], str]] = MappingProxyType(
+    {
+        "one field": lambda count: _rules(
+            count, lambda n: f'protocol = "tcp"\nremote = {{ port = {1 + n % 65000} }}\ndirection = "out"\n'
+        ),
+        "overlapping prefixes": lambda count: _rules(
+            count, lambda n: f'remote = {{ address = "10.{n >> 5 & 255}.{n & 31}.0/{8 + n % 17}" }}\n'
+        ),
+        "overlapping ranges": lambda count: _rules(
+            count, lambda n: f'protocol = "udp"\nremote = {{ port = "{1 + n % 30000}-{65535 - n % 30000}" }}\n'
+        ),
+    }
+)
+"""By name: what makes other firewalls slow, or large."""

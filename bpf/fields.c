@@ -1,0 +1,278 @@
+/*
+ * The fields of a flow: per field one lookup gives its class, which is the row of the rules that accept it.
+ */
+struct kpf_classes {
+    u32 of[KPF_FIELDS];    /* the rules that accept what the field is, or all that it may turn out to be */
+    u32 sure[3];           /* rows that narrow a match to the certain ones: local address, local port, scope */
+    u32 permits;           /* the row of the rules that permit */
+};
+
+/* Whether the flow runs over the loopback device; early hooks know it only of some addresses. */
+static __always_inline u32 kpf_over_loopback(const struct kpf_flow *flow, const struct kpf_address *remote, u32 home)
+{
+    if (flow->known & KPF_KNOWS_ADAPTER)
+        return flow->ifindex == 1 ? KPF_YES : KPF_NO;
+    if (remote->flags & KPF_ADDRESS_LOOPBACK)
+        return KPF_YES;
+    if (!home)
+        return KPF_UNKNOWN;
+    return remote->flags & KPF_ADDRESS_OWN ? KPF_YES : KPF_NO;
+}
+
+static __always_inline u32 kpf_zone(const struct kpf_address *address, u32 known, u32 slot, u32 loopback)
+{
+    if (loopback == KPF_YES)
+        return KPF_YES;
+    if (address->trusted == ~0ULL)
+        return KPF_YES;
+    if (loopback == KPF_UNKNOWN)
+        return KPF_UNKNOWN;
+    if (!address->trusted)
+        return KPF_NO;
+    if (!known)
+        return KPF_UNKNOWN;
+    return address->trusted >> (slot & (KPF_ADAPTER_SLOTS - 1)) & 1;
+}
+
+/* A zone of KPF_UNKNOWN accepts both cells. */
+struct kpf_scope {
+    u8 loopback;
+    u8 remote_zone;
+    u8 local_zone;
+    u8 home;
+};
+
+static __always_inline u32 kpf_scope_index(const struct kpf_flow *flow, const struct kpf_scope *scope)
+{
+    return (((flow->direction * 2 + scope->home) * 3 + scope->loopback) * 3 + scope->remote_zone) * 3 +
+           scope->local_zone;
+}
+
+/* Not 0 if it depends on the adapter what an address is: trusted on some (neither 0 nor all ones), or sent to many. */
+static __always_inline u64 kpf_asks_adapter(const struct kpf_address *address)
+{
+    return (address->trusted + 1) >> 1 | (address->flags & (KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED));
+}
+
+static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow, const struct kpf_image *image,
+                                          const struct kpf_address *local, const struct kpf_address *remote,
+                                          struct kpf_scope *scope)
+{
+    u32 known = flow->known & KPF_KNOWS_ADAPTER, ifindex = flow->ifindex, adapter_slot = 0, group;
+    struct kpf_adapter *adapter = NULL;
+    void *adapters_of = adapters.lookup((int *)&slot);
+    u64 asks = kpf_asks_adapter(local) | kpf_asks_adapter(remote);
+
+    if (!adapters_of)
+        return -1;
+    scope->home = flow->netns_cookie == image->home;
+    if (scope->home && known && asks) {
+        adapter = bpf_map_lookup_elem(adapters_of, &ifindex);
+        if (adapter)
+            adapter_slot = adapter->slot;
+    }
+    if (!scope->home)
+        known = KPF_KNOWS_ADAPTER; /* elsewhere adapter-bound items never match: slot 0 whatever the adapter */
+    scope->loopback = kpf_over_loopback(flow, remote, scope->home);
+    scope->local_zone = flow->known & KPF_KNOWS_LOCAL_ADDRESS
+                            ? kpf_zone(local, known, adapter_slot, scope->loopback)
+                            : KPF_UNKNOWN;
+    scope->remote_zone = kpf_zone(remote, known, adapter_slot, scope->loopback);
+    group = remote->flags & (scope->home ? KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED : KPF_ADDRESS_GROUP);
+    if (flow->direction == KPF_OUT && group && scope->loopback != KPF_YES) {
+        u32 family = !kpf_is_ipv4(flow->remote);
+
+        if (adapter && adapter->own_zone >> (2 + family) & 1)
+            scope->remote_zone = adapter->own_zone >> family & 1;
+        else if (!known)
+            scope->remote_zone = KPF_UNKNOWN; /* the source may be another adapter's address */
+        else
+            scope->remote_zone = scope->local_zone;
+    }
+    return 0;
+}
+
+/*
+ * Everything the classifier knows of one flow after its lookups. Numbers rather than pointers where both would do:
+ * the verifier walks the loops once per kind of pointer that is alive in them.
+ */
+struct kpf_numbers {
+    u32 slot;
+    u32 class_;     /* of the application */
+    u32 cells[2];   /* positions of its cells in the flow's direction, for zone: Internet, trusted */
+    u32 instead;    /* the position of "modified", which decides behind the guard... */
+    u64 modified;   /* ... if this is all ones, and not 0 */
+    u32 component;  /* what the application is, unless modified */
+    struct kpf_scope scope;
+};
+struct kpf_case {
+    struct kpf_image *image;
+    struct kpf_rows *rows;
+    struct kpf_pool *pool;
+    struct kpf_numbers numbers;
+};
+
+static __always_inline void kpf_set_application(struct kpf_case *this, const struct kpf_application *application,
+                                                u32 direction)
+{
+    this->numbers.class_ = application->class_;
+    this->numbers.component = application->component;
+    this->numbers.cells[0] = direction == KPF_OUT ? application->cells[1] : application->cells[0];
+    this->numbers.cells[1] = direction == KPF_OUT ? application->cells[3] : application->cells[2];
+}
+
+static __always_inline u64 kpf_is_accepted(const struct kpf_application_file *file, const struct kpf_file *key)
+{
+    u64 found = 0;
+    u32 i;
+
+#pragma unroll
+    for (i = 0; i < KPF_CTIMES; i++)
+        found |= file->accepted[i].seconds == key->ctime_seconds &&
+                 file->accepted[i].nanoseconds == key->ctime_nanoseconds;
+    return found;
+}
+
+/* The application of a flow: by registered component, else by file. One whose ctime moved is "modified". */
+static __always_inline int kpf_find_application(struct kpf_case *this, const struct kpf_flow *flow)
+{
+    struct kpf_application_key key = {};
+    struct kpf_application_file *file = NULL;
+    void *applications_of = applications.lookup((int *)&this->numbers.slot);
+
+    if (!applications_of)
+        return -1;
+    this->numbers.instead = 0;
+    this->numbers.modified = 0;
+    kpf_set_application(this, &this->image->components[flow->component & (KPF_COMPONENTS - 1)], flow->direction);
+    if (flow->component)
+        return 0;
+    key.inode = flow->application.inode;
+    key.device = flow->application.device;
+    key.generation = flow->application.generation;
+    file = bpf_map_lookup_elem(applications_of, &key);
+    if (!file)
+        return 0;
+    if (kpf_is_accepted(file, &flow->application))
+        kpf_set_application(this, &file->application, flow->direction);
+    else {
+        this->numbers.instead = file->application.modified;
+        this->numbers.modified = ~0ULL;
+    }
+    return 0;
+}
+
+static __always_inline int kpf_find_ports(struct kpf_case *this, const struct kpf_flow *flow,
+                                          struct kpf_classes *classes)
+{
+    struct kpf_image *image = this->image;
+    struct kpf_ports *all;
+    u32 zero = 0, local_port, remote_port, sure;
+    void *ports_of = ports.lookup((int *)&this->numbers.slot);
+
+    if (!ports_of)
+        return -1;
+    all = bpf_map_lookup_elem(ports_of, &zero);
+    if (!all)
+        return -1;
+    local_port = image->no_local_port;
+    remote_port = image->no_remote_port;
+    sure = image->everything;
+    if (kpf_is_icmp(flow->protocol)) {
+        local_port = image->icmp[flow->icmp < KPF_ICMP_CLASSES ? flow->icmp : KPF_ICMP_CLASSES - 1];
+        remote_port = image->everything;
+    } else if (flow->known & KPF_HAS_PORTS) {
+        remote_port = all->port[flow->remote_port].remote_class;
+        if (flow->known & KPF_KNOWS_LOCAL_PORT) {
+            local_port = all->port[flow->local_port].local_class;
+        } else {
+            sure = image->no_local_port;
+            local_port = image->everything;
+        }
+    }
+    /* written at one place, and so of one kind, whatever the way here: the verifier goes on once */
+    classes->of[KPF_FIELD_LOCAL_PORT] = local_port ^ kpf_nought(&flow->uid);
+    classes->of[KPF_FIELD_REMOTE_PORT] = remote_port ^ kpf_nought(&flow->uid);
+    classes->sure[1] = sure ^ kpf_nought(&flow->uid);
+    return 0;
+}
+
+/* The whole of an address, as a key. */
+static __always_inline void kpf_prefix_of(struct kpf_prefix *prefix, const u32 address[4])
+{
+    u32 ipv4 = -kpf_is_ipv4(address);
+
+    prefix->bits = 160 - (96 & ipv4);
+    prefix->family = ipv4;
+    prefix->address[0] = (address[0] & ~ipv4) | (address[3] & ipv4);
+    prefix->address[1] = address[1];
+    prefix->address[2] = address[2];
+    prefix->address[3] = address[3];
+}
+
+/* What the image knows of an address; a copy, since where it comes from would have the verifier walk on once for each. */
+static __always_inline int kpf_find_address(const struct kpf_case *this, const u32 address[4], struct kpf_address *out)
+{
+    void *hosts_of = hosts.lookup((int *)&this->numbers.slot);
+    void *addresses_of = addresses.lookup((int *)&this->numbers.slot);
+    struct kpf_address *found = NULL;
+    struct kpf_prefix prefix;
+
+    if (!hosts_of || !addresses_of)
+        return -1;
+    kpf_prefix_of(&prefix, address); /* in any case: else the verifier walks on for a stack with it and without */
+    if (this->image->hosts)
+        found = bpf_map_lookup_elem(hosts_of, address);
+    if (!found) {
+        found = bpf_map_lookup_elem(addresses_of, &prefix);
+        if (!found) /* every image has the prefixes of all addresses */
+            return -1;
+    }
+    *out = *found;
+    return 0;
+}
+
+static __always_inline int kpf_find_classes(struct kpf_case *this, const struct kpf_flow *flow,
+                                            struct kpf_classes *classes)
+{
+    void *users_of = users.lookup((int *)&this->numbers.slot);
+    void *cgroups_of = cgroups.lookup((int *)&this->numbers.slot);
+    struct kpf_image *image = this->image;
+    struct kpf_address local, remote;
+    u32 uid = flow->uid, *found, scope, known, internet, trusted;
+    u64 cgroup = flow->cgroup, *mark;
+
+    if (!users_of || !cgroups_of || kpf_find_address(this, flow->local, &local) ||
+        kpf_find_address(this, flow->remote, &remote))
+        return -1;
+    if (kpf_find_scope(this->numbers.slot, flow, this->image, &local, &remote, &this->numbers.scope))
+        return -1;
+    this->numbers.scope.home ^= kpf_nought(&flow->uid);
+    this->numbers.scope.loopback ^= kpf_nought(&flow->uid);
+    this->numbers.scope.local_zone ^= kpf_nought(&flow->uid);
+    this->numbers.scope.remote_zone ^= kpf_nought(&flow->uid);
+    classes->of[KPF_FIELD_REMOTE_ADDRESS] = remote.remote_class;
+    known = flow->known & KPF_KNOWS_LOCAL_ADDRESS;
+    classes->of[KPF_FIELD_LOCAL_ADDRESS] = (known ? local.local_class : image->everything) ^ kpf_nought(&flow->uid);
+    classes->sure[0] = (known ? image->everything : image->no_local_address) ^ kpf_nought(&flow->uid);
+    classes->of[KPF_FIELD_APPLICATION] = this->numbers.class_;
+    found = bpf_map_lookup_elem(users_of, &uid);
+    classes->of[KPF_FIELD_USER] = (found ? *found : image->users) ^ kpf_nought(&flow->uid);
+    mark = cgroup_marks.lookup(&cgroup);
+    cgroup = mark ? *mark : 0;
+    found = bpf_map_lookup_elem(cgroups_of, &cgroup);
+    classes->of[KPF_FIELD_CGROUP] = (found ? *found : image->cgroups) ^ kpf_nought(&flow->uid);
+    classes->of[KPF_FIELD_PROTOCOL] = image->protocols[flow->protocol];
+    /* the two cells differ afterwards only where the zone is unknown */
+    internet = this->numbers.cells[0];
+    trusted = this->numbers.cells[1];
+    this->numbers.cells[0] = (this->numbers.scope.remote_zone == KPF_YES ? trusted : internet) ^ kpf_nought(&flow->uid);
+    this->numbers.cells[1] = (this->numbers.scope.remote_zone == KPF_NO ? internet : trusted) ^ kpf_nought(&flow->uid);
+    scope = kpf_scope_index(flow, &this->numbers.scope);
+    if (scope >= KPF_SCOPES)
+        return -1;
+    classes->of[KPF_FIELD_SCOPE] = image->scopes[scope];
+    classes->sure[2] = image->sure_scopes[scope];
+    classes->permits = image->permits;
+    return kpf_find_ports(this, flow, classes);
+}

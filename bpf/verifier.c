@@ -1,0 +1,21 @@
+/*
+ * What is here for the verifier's sake. It walks every path, and one path on from where two meet only if nothing that it
+ * knows of them differs: so what branches leave behind is made unknown where they meet.
+ */
+
+/* Makes the verifier forget what it knows of a value's bytes. A call of some nanoseconds. */
+static __always_inline void kpf_forget(void *bytes, u32 size)
+{
+    bpf_probe_read_kernel(bytes, size, bytes);
+}
+
+/*
+ * 0, of which the verifier knows nothing: `number ^= kpf_nought(...)` is any number afterwards. Free. `any` is something
+ * that the verifier does not know.
+ */
+static __always_inline u64 kpf_nought(const volatile u32 *any)
+{
+    u64 one = *any, same = *any;
+
+    return (one ^ same) << 32 | (one ^ same);
+}
