@@ -60,12 +60,7 @@ def _flow(kernel: Kernel, number: int, keys: list[FileKey], cgroups: list[int], 
 
 def classification(kernel: Kernel, size: int) -> dict[str, float]:
     """Net nanoseconds a flow, for flows that each match another rule, taken at random from ``size``."""
-    programs = [kernel.program(f"program{number}") for number in range(policies.APPLICATIONS)]
-    root = kernel.cgroup
-    for number in range(policies.CGROUPS):
-        (root / f"group{number}").mkdir(exist_ok=True)
-    mount = next(parent for parent in root.parents if os.path.ismount(parent))
-    names = [f"/{(root / f'group{number}').relative_to(mount)}" for number in range(policies.CGROUPS)]
+    programs, names = policies.surroundings(kernel)
     began = time.perf_counter()
     kernel.apply(policies.every_field(size, programs, names))
     took = time.perf_counter() - began
@@ -73,7 +68,7 @@ def classification(kernel: Kernel, size: int) -> dict[str, float]:
     for program in programs:
         with program.open("rb") as file:
             keys.append(kernel.programs.identify(file.fileno()))
-    cgroups = [(root / f"group{number}").stat().st_ino for number in range(policies.CGROUPS)]
+    cgroups = [(kernel.cgroup / f"group{number}").stat().st_ino for number in range(policies.CGROUPS)]
     word = read_active(kernel.programs.pins)
     active = abi.active_word(word.generation, False, word.slot or 0)
     chosen = [(number * 7919) % size for number in range(FLOWS)]

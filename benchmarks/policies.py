@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from tests.kernel.conftest import Kernel
+
 APPLICATIONS, USERS, CGROUPS, LOCALS = 16, 50, 8, 4
 FIRST_USER = 5000
 HEAD = """
@@ -61,6 +63,16 @@ def every_field(count: int, programs: list[Path], cgroups: list[str]) -> str:
             f'remote = {{ address = "{one.remote}", port = {one.port} }}\n'
         )
     return "".join(text)
+
+
+def surroundings(kernel: Kernel) -> tuple[list[Path], list[str]]:
+    """The programs and the cgroups that the rules name: made, if they are not there."""
+    programs = [kernel.program(f"program{number}") for number in range(APPLICATIONS)]
+    folders = [kernel.cgroup / f"group{number}" for number in range(CGROUPS)]
+    for folder in folders:
+        folder.mkdir(exist_ok=True)
+    mount = next(parent for parent in kernel.cgroup.parents if parent.is_mount())
+    return programs, [f"/{folder.relative_to(mount)}" for folder in folders]
 
 
 def _rules(count: int, body: Callable[[int], str]) -> str:

@@ -336,8 +336,9 @@ struct kpf_cache {               /* socket storage, not inherited: a connected s
     u32 remote[4];
     u16 local_port;
     u16 remote_port;
+    u32 writes;                  /* odd: being written */
     u8 protocol;
-    u8 pad[3];
+    u8 pad[7];
 };
 struct kpf_flow_key {
     u64 cookie;                  /* of the socket */

@@ -3,67 +3,8 @@
  * They return 1 (pass) or 0 (drop; the sender of a datagram gets EPERM).
  */
 #define KPF_SOCK_RAW 3
-#define KPF_STATE_ESTABLISHED 1
-#define KPF_STATE_LISTEN 10
 #define KPF_PACKET_BROADCAST 1
 #define KPF_PACKET_MULTICAST 2
-
-/*
- * Whether this datagram socket is connected to the flow's remote point. All fields are read before any is looked
- * at (volatile): else the compiler adds to the socket's pointer, which the verifier refuses.
- */
-static __always_inline int kpf_is_connected_to(const volatile struct bpf_sock *sk, const struct kpf_flow *flow)
-{
-    u32 state = sk->state, ipv4 = sk->dst_ip4;
-    u16 port = sk->dst_port;
-    u32 address[4] = {sk->dst_ip6[0], sk->dst_ip6[1], sk->dst_ip6[2], sk->dst_ip6[3]};
-
-    if (state != KPF_STATE_ESTABLISHED || bpf_ntohs(port) != flow->remote_port)
-        return 0;
-    if (kpf_is_ipv4(flow->remote))
-        return ipv4 == flow->remote[3];
-    return kpf_same_address(address, flow->remote);
-}
-
-/* Whether the cached verdict is this packet's; `rule` gets what is cached in either case. */
-static __always_inline int kpf_read_cache(struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
-                                          struct kpf_rule *rule, u64 *judged)
-{
-    int same;
-
-    bpf_spin_lock(&cached->lock);
-    *judged = cached->active;
-    *rule = cached->rule;
-    same = cached->active == active_word && cached->ifindex == flow->ifindex && cached->protocol == flow->protocol &&
-           cached->local_port == flow->local_port && cached->remote_port == flow->remote_port &&
-           cached->remote[0] == flow->remote[0] && cached->remote[1] == flow->remote[1] &&
-           cached->remote[2] == flow->remote[2] && cached->remote[3] == flow->remote[3] &&
-           cached->local[0] == flow->local[0] && cached->local[1] == flow->local[1] &&
-           cached->local[2] == flow->local[2] && cached->local[3] == flow->local[3];
-    bpf_spin_unlock(&cached->lock);
-    return same;
-}
-
-static __always_inline void kpf_write_cache(struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
-                                            const struct kpf_rule *rule)
-{
-    bpf_spin_lock(&cached->lock);
-    cached->active = active_word;
-    cached->ifindex = flow->ifindex;
-    cached->rule = *rule;
-    cached->protocol = flow->protocol;
-    cached->local_port = flow->local_port;
-    cached->remote_port = flow->remote_port;
-    cached->local[0] = flow->local[0];
-    cached->local[1] = flow->local[1];
-    cached->local[2] = flow->local[2];
-    cached->local[3] = flow->local[3];
-    cached->remote[0] = flow->remote[0];
-    cached->remote[1] = flow->remote[1];
-    cached->remote[2] = flow->remote[2];
-    cached->remote[3] = flow->remote[3];
-    bpf_spin_unlock(&cached->lock);
-}
 
 /* A loopback flow's two halves meet in this key. */
 static __always_inline void kpf_mirror_key_of(struct kpf_mirror_key *key, const struct kpf_flow *flow)
@@ -204,6 +145,22 @@ static __always_inline void kpf_remember_flow(struct kpf_flow_key *key, const st
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
 }
 
+/* Puts a verdict into the cache of the packet's socket, which is connected. */
+static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct kpf_flow *flow, u64 active_word,
+                                             const struct kpf_rule *rule)
+{
+    struct bpf_sock *sk = skb->sk;
+    struct kpf_cache *cached;
+
+    if (sk)
+        sk = bpf_sk_fullsock(sk);
+    cached = sk ? cache.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+    if (cached)
+        kpf_write_cache(cached, flow, active_word, rule);
+    else
+        kpf_count_default(KPF_DEFAULT_NO_MEMORY);
+}
+
 /*
  * What is remembered of a datagram's flow, per (socket, remote point, protocol, echo id). 1: the verdict, in
  * memory->rule. 0: to be judged, as the flow that it then is.
@@ -234,6 +191,8 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
         if (memory->rule.action == KPF_PERMIT) {
             state->seen = now;
             state->answered = memory->answered;
+            if (connected)
+                kpf_keep_verdict(skb, flow, event->active, &memory->rule);
         }
         return 1;
     }
@@ -246,18 +205,11 @@ static __always_inline int kpf_remember(struct __sk_buff *skb, const struct kpf_
                                         struct kpf_memory *memory, const struct kpf_rule *rule, int out)
 {
     const struct kpf_flow *flow = &event->flow;
-    struct bpf_sock *sk = skb->sk;
     struct kpf_flow_key key = {};
-    struct kpf_cache *cached;
 
     if (memory->way == KPF_WAY_CONNECTED) {
-        if (sk)
-            sk = bpf_sk_fullsock(sk);
-        cached = sk ? cache.sk_storage_get(sk, 0, 0) : NULL;
-        if (!cached)
-            kpf_count_default(KPF_DEFAULT_NO_MEMORY);
-        else if (rule->action == KPF_PERMIT || flow->direction == KPF_OUT || flow->ifindex != 1)
-            kpf_write_cache(cached, flow, event->active, rule);
+        if (rule->action == KPF_PERMIT || flow->direction == KPF_OUT || flow->ifindex != 1)
+            kpf_keep_verdict(skb, flow, event->active, rule);
         /* else: a loopback half that is denied may yet be mirrored, by its sender's next segment */
         return memory->judged ? memory->rule.counter != rule->counter : !memory->counted;
     }
@@ -347,10 +299,6 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
     struct kpf_identity *who;
     int own, known;
 
-    if (!event->active) {
-        kpf_count_default(KPF_DEFAULT_NO_IMAGE);
-        return 1;
-    }
     if (sk)
         sk = bpf_sk_fullsock(sk);
     if (!sk) {
@@ -389,9 +337,9 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
     return memory->rule.action == KPF_PERMIT;
 }
 
-static __always_inline int kpf_judge(struct __sk_buff *skb, int out)
+static __always_inline int kpf_judge(struct __sk_buff *skb, u64 active_word, int out)
 {
-    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_event event = {.active = active_word};
     struct kpf_memory memory = {};
     struct kpf_mirror mirror = {};
     struct kpf_rule rule = {};
@@ -410,12 +358,32 @@ static __always_inline int kpf_judge(struct __sk_buff *skb, int out)
     return rule.action == KPF_PERMIT;
 }
 
+/* Every packet: most by what its socket's cache says, the others the long way. */
+static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
+{
+    u64 active_word = kpf_active();
+    struct bpf_sock *sk = skb->sk;
+    struct kpf_rule rule;
+
+    if (!active_word) {
+        kpf_count_default(KPF_DEFAULT_NO_IMAGE);
+        return 1;
+    }
+    if (sk)
+        sk = bpf_sk_fullsock(sk);
+    if (sk && kpf_is_cached(skb, sk, active_word, out, &rule)) {
+        kpf_count(&rule, 1, skb->len, 0);
+        return rule.action == KPF_PERMIT;
+    }
+    return kpf_judge(skb, active_word, out);
+}
+
 int kpf_egress(struct __sk_buff *skb)
 {
-    return kpf_judge(skb, 1);
+    return kpf_packet_hook(skb, 1);
 }
 
 int kpf_ingress(struct __sk_buff *skb)
 {
-    return kpf_judge(skb, 0);
+    return kpf_packet_hook(skb, 0);
 }

@@ -127,6 +127,7 @@ static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
     if (!who)
         return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
     kpf_take_over(who);
+    kpf_drop_cache(sk);
     who->netns_cookie = bpf_get_netns_cookie(ctx);
     if (!who->cgroup)
         who->cgroup = bpf_get_current_cgroup_id();
@@ -210,6 +211,7 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     if (!kpf_judge_early(ctx, &event, KPF_HOOK_SENDMSG))
         return 0;
     kpf_begin(ctx, flow, event.pid);
+    kpf_drop_cache(sk);
     return 1;
 }
 

@@ -238,8 +238,9 @@ class Cache(ctypes.Structure):
         ("remote", _u32 * 4),
         ("local_port", _u16),
         ("remote_port", _u16),
+        ("writes", _u32),
         ("protocol", _u8),
-        ("pad", _u8 * 3),
+        ("pad", _u8 * 7),
     )
 
 

@@ -57,10 +57,24 @@ def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def summed(rows: Sequence[Row]) -> list[Row]:
+    """One row for what was tried over and over, and found the same each time; the times add up."""
+    found: dict[tuple[str, str, bool | None], int | str] = {}
+    for row in rows:
+        key = row.what, row.found, row.good
+        times = int(row.times.replace(",", "")) if row.times.replace(",", "").isdigit() else row.times
+        before = found.get(key, 0)
+        found[key] = before + times if isinstance(before, int) and isinstance(times, int) else times
+    return [Row(what, _text(times), text, good) for (what, text, good), times in found.items()]
+
+
 def table(reports: Sequence[Report], width: int | None = None) -> str:
     """All rows in columns; the long ones are folded so that the table fits the terminal."""
     width = width or max(72, min(shutil.get_terminal_size((100, 24)).columns, 160))
-    rows = [HEAD, *((one.name, row.what, row.times, row.found, row.verdict) for one in reports for row in one.rows)]
+    rows = [
+        HEAD,
+        *((one.name, row.what, row.times, row.found, row.verdict) for one in reports for row in summed(one.rows)),
+    ]
     name, times, verdict = (max(len(row[column]) for row in rows) for column in (0, 2, 4))
     times = min(times, 12)
     rest = width - name - times - verdict - 8
@@ -87,6 +101,6 @@ def page(reports: Sequence[Report], date: str, command: str, cpus: int) -> str:
     for one in reports:
         lines += ["", f"## {one.name.capitalize()}", "", *textwrap.wrap(one.story, 120), ""]
         rows = [("Tried", "Times", "Found", ""), ("---", "---:", "---", "---")]
-        rows += [(row.what, row.times, row.found, row.verdict) for row in one.rows]
+        rows += [(row.what, row.times, row.found, row.verdict) for row in summed(one.rows)]
         lines += [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     return "\n".join([*lines, ""])

@@ -1,0 +1,132 @@
+"""What a packet of a judged socket costs in place: the kernel's run-time statistics while packets really flow.
+
+Programs that do nothing, at the same hooks of another cgroup, are measured in the same rounds; net is less theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import struct
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kpf_ebpf.kernel import bpf
+from tests.kernel.conftest import Kernel
+
+from . import policies
+
+ENABLE_STATS = 32
+SKB, INGRESS, EGRESS = 8, 0, 1
+PASS = struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 0, 0)
+"""r0 = 1; exit"""
+ROUNDS, EXCHANGES = 5, 20_000
+TRAFFIC = """
+import socket, sys
+kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[1]]
+server, client = socket.socket(socket.AF_INET, kind), socket.socket(socket.AF_INET, kind)
+server.bind(("127.0.0.1", 0))
+if kind == socket.SOCK_STREAM:
+    server.listen()
+client.connect(server.getsockname())
+if kind == socket.SOCK_STREAM:
+    listener, (server, _) = server, server.accept()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+else:
+    client.send(b"x")
+    server.connect(server.recvfrom(1)[1])
+for _ in range(int(sys.argv[2])):
+    client.send(b"x")
+    server.recv(1)
+    server.send(b"x")
+    client.recv(1)
+print("done")
+"""
+
+
+@contextmanager
+def statistics_on() -> Iterator[None]:
+    """The kernel measures every run of a program, as long as this lasts."""
+    fd = bpf.call(ENABLE_STATS, struct.pack("=I", 0))
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def runs(program: int) -> tuple[int, int]:
+    """(nanoseconds, runs) of a program so far (``struct bpf_prog_info``: run_time_ns at 192, run_cnt at 200)."""
+    import ctypes
+
+    info = ctypes.create_string_buffer(256)
+    bpf.call(bpf.INFO_BY_FD, struct.pack("=IIQ", program, 256, ctypes.addressof(info)))
+    spent, count = struct.unpack_from("=QQ", info.raw, 192)
+    return spent, count
+
+
+@contextmanager
+def doing_nothing(folder: Path) -> Iterator[dict[str, int]]:
+    """A cgroup with programs that pass every packet at once."""
+    folder.mkdir()
+    group = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    made = {}
+    try:
+        for name, where in (("egress", EGRESS), ("ingress", INGRESS)):
+            made[name] = bpf.load_program(f"nothing_{name}", SKB, PASS, where)
+            bpf.attach(group, made[name], where)
+        yield made
+    finally:
+        for fd in made.values():
+            os.close(fd)
+        os.close(group)
+        folder.rmdir()
+
+
+def traffic(program: Path, cgroup: Path, kind: str, count: int) -> None:
+    """So many exchanges between two connected sockets of one process."""
+
+    def enter() -> None:
+        (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+
+    words = [str(program), "-I", "-c", TRAFFIC, kind, str(count)]
+    done = subprocess.run(words, preexec_fn=enter, capture_output=True, text=True, check=True)
+    assert done.stdout == "done\n", done
+
+
+def average(programs: dict[str, int], program: Path, cgroup: Path, kind: str) -> dict[str, float]:
+    """Nanoseconds a run of each program over the exchanges."""
+    before = {name: runs(fd) for name, fd in programs.items()}
+    traffic(program, cgroup, kind, EXCHANGES)
+    after = {name: runs(fd) for name, fd in programs.items()}
+    return {name: (after[name][0] - before[name][0]) / max(1, after[name][1] - before[name][1]) for name in programs}
+
+
+def packets(kernel: Kernel, size: int) -> dict[str, float]:
+    """Net nanoseconds a packet, by protocol and direction, with so many rules."""
+    program = kernel.program("speaker")
+    names, groups = policies.surroundings(kernel)
+    cells = "".join(f'{cell} = "permit"\n' for cell in ("trusted-in", "trusted-out", "internet-in", "internet-out"))
+    text = policies.every_field(size, names, groups) + f'[[application]]\npath = "{program}"\n{cells}'
+    kernel.apply(text)
+    ours = {name: kernel.programs.descriptors[f"kpf_{name}"] for name in ("egress", "ingress")}
+    found: dict[str, list[float]] = {}
+    with doing_nothing(kernel.cgroup.with_name(f"{kernel.cgroup.name}-nothing")) as nothing, statistics_on():
+        empty = kernel.cgroup.with_name(f"{kernel.cgroup.name}-nothing")
+        for _ in range(ROUNDS):
+            for kind in ("tcp", "udp"):
+                floor = average(nothing, program, empty, kind)
+                cost = average(ours, program, kernel.cgroup, kind)
+                for name in cost:
+                    found.setdefault(f"{kind} {name}", []).append(cost[name] - floor[name])
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+if __name__ == "__main__":
+    from tests.kernel.conftest import loaded_kernel
+
+    with loaded_kernel() as loaded:
+        print(json.dumps({size: packets(loaded, size) for size in (1, 10000)}))

@@ -1,0 +1,159 @@
+/*
+ * The verdict cache of connected sockets: what a packet must have in common with the one that was judged, to be judged
+ * alike. Most packets are looked at by nothing but this file, so it reads them where they lie and calls little.
+ */
+#define KPF_STATE_ESTABLISHED 1
+#define KPF_STATE_LISTEN 10
+
+/*
+ * Whether this datagram socket is connected to the flow's remote point. All fields are read before any is looked
+ * at (volatile): else the compiler adds to the socket's pointer, which the verifier refuses.
+ */
+static __always_inline int kpf_is_connected_to(const volatile struct bpf_sock *sk, const struct kpf_flow *flow)
+{
+    u32 state = sk->state, ipv4 = sk->dst_ip4;
+    u16 port = sk->dst_port;
+    u32 address[4] = {sk->dst_ip6[0], sk->dst_ip6[1], sk->dst_ip6[2], sk->dst_ip6[3]};
+
+    if (state != KPF_STATE_ESTABLISHED || bpf_ntohs(port) != flow->remote_port)
+        return 0;
+    if (kpf_is_ipv4(flow->remote))
+        return ipv4 == flow->remote[3];
+    return kpf_same_address(address, flow->remote);
+}
+
+/*
+ * Whether the cached verdict is this packet's; `rule` gets what is cached in either case. A lock would cost more than all
+ * the rest: writers, who have one, count up before and after, and what was read while they wrote is nobody's verdict.
+ * (Reads are not reordered on x86-64, nor by the compiler: volatile.)
+ */
+static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cached, const struct kpf_flow *flow,
+                                          u64 active_word, struct kpf_rule *rule, u64 *judged)
+{
+    u32 before = cached->writes, after;
+    u64 other;
+
+    *judged = cached->active;
+    rule->counter = cached->rule.counter;
+    rule->action = cached->rule.action;
+    rule->step = cached->rule.step;
+    rule->flags = cached->rule.flags;
+    other = *judged ^ active_word;
+    other |= cached->ifindex ^ flow->ifindex;
+    other |= cached->protocol ^ flow->protocol;
+    other |= cached->local_port ^ flow->local_port;
+    other |= cached->remote_port ^ flow->remote_port;
+    other |= (cached->local[0] ^ flow->local[0]) | (cached->local[1] ^ flow->local[1]);
+    other |= (cached->local[2] ^ flow->local[2]) | (cached->local[3] ^ flow->local[3]);
+    other |= (cached->remote[0] ^ flow->remote[0]) | (cached->remote[1] ^ flow->remote[1]);
+    other |= (cached->remote[2] ^ flow->remote[2]) | (cached->remote[3] ^ flow->remote[3]);
+    after = cached->writes;
+    return !(other | (before ^ after) | (before & 1));
+}
+
+static __always_inline void kpf_write_cache(struct kpf_cache *locked, const struct kpf_flow *flow, u64 active_word,
+                                            const struct kpf_rule *rule)
+{
+    volatile struct kpf_cache *cached = locked;
+
+    bpf_spin_lock(&locked->lock);
+    cached->writes += 1;
+    cached->active = active_word;
+    cached->ifindex = flow->ifindex;
+    cached->rule.counter = rule->counter;
+    cached->rule.action = rule->action;
+    cached->rule.step = rule->step;
+    cached->rule.flags = rule->flags;
+    cached->protocol = flow->protocol;
+    cached->local_port = flow->local_port;
+    cached->remote_port = flow->remote_port;
+    cached->local[0] = flow->local[0];
+    cached->local[1] = flow->local[1];
+    cached->local[2] = flow->local[2];
+    cached->local[3] = flow->local[3];
+    cached->remote[0] = flow->remote[0];
+    cached->remote[1] = flow->remote[1];
+    cached->remote[2] = flow->remote[2];
+    cached->remote[3] = flow->remote[3];
+    cached->writes += 1;
+    bpf_spin_unlock(&locked->lock);
+}
+
+/* A socket that connects anew, or is lent to somebody else, is judged anew. No lock: one word makes it stale. */
+static __always_inline void kpf_drop_cache(struct bpf_sock *sk)
+{
+    struct kpf_cache *cached = cache.sk_storage_get(sk, 0, 0);
+
+    if (cached)
+        *(volatile u64 *)&cached->active = 0;
+}
+
+/* What the header of a packet says, if it is a plain one. */
+struct kpf_header {
+    u32 source[4];
+    u32 destination[4];
+    u16 source_port; /* network order, both */
+    u16 destination_port;
+    u8 protocol;
+};
+
+/* The ports behind a plain header. A segment that opens a connection is none for the cache. */
+static __always_inline int kpf_peek_ports(const u8 *at, const u8 *end, struct kpf_header *header)
+{
+    if (at + 8 > end)
+        return -1;
+    header->source_port = *(u16 *)at;
+    header->destination_port = *(u16 *)(at + 2);
+    if (header->protocol == KPF_UDP)
+        return 0;
+    return header->protocol != KPF_TCP || at + 14 > end || at[13] & KPF_TCP_SYN ? -1 : 0;
+}
+
+/* Reads a plain header: no options, no fragment, no extensions, in one piece. Anything else takes the long way. */
+static __always_inline int kpf_peek(struct __sk_buff *skb, struct kpf_header *header)
+{
+    const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+    if (at + 20 > end)
+        return -1;
+    if (at[0] == 0x45) {
+        if (*(u16 *)(at + 6) & bpf_htons(0x3fff))
+            return -1;
+        header->protocol = at[9];
+        kpf_map_ipv4(header->source, *(u32 *)(at + 12));
+        kpf_map_ipv4(header->destination, *(u32 *)(at + 16));
+        return kpf_peek_ports(at + 20, end, header);
+    }
+    if (at[0] >> 4 != 6 || at + 40 > end)
+        return -1;
+    header->protocol = at[6];
+    __builtin_memcpy(header->source, at + 8, 16);
+    __builtin_memcpy(header->destination, at + 24, 16);
+    return kpf_peek_ports(at + 40, end, header);
+}
+
+/*
+ * Whether this packet's verdict is in its socket's cache; then `rule` is what it was judged by. Of a datagram socket
+ * only while it is connected to where the packet comes from or goes.
+ */
+static __always_inline int kpf_is_cached(struct __sk_buff *skb, struct bpf_sock *sk, u64 active_word, int out,
+                                         struct kpf_rule *rule)
+{
+    struct kpf_cache *cached = cache.sk_storage_get(sk, 0, 0);
+    struct kpf_header header;
+    struct kpf_flow flow;
+    u32 state = sk->state;
+    u64 judged;
+
+    if (!cached || kpf_peek(skb, &header))
+        return 0;
+    __builtin_memcpy(flow.local, out ? header.source : header.destination, 16);
+    __builtin_memcpy(flow.remote, out ? header.destination : header.source, 16);
+    flow.local_port = bpf_ntohs(out ? header.source_port : header.destination_port);
+    flow.remote_port = bpf_ntohs(out ? header.destination_port : header.source_port);
+    flow.protocol = header.protocol;
+    flow.ifindex = skb->ifindex;
+    if (flow.protocol == KPF_UDP ? !kpf_is_connected_to(sk, &flow) : state == KPF_STATE_LISTEN)
+        return 0;
+    return kpf_read_cache(cached, &flow, active_word, rule, &judged);
+}
