@@ -20,8 +20,8 @@ from types import MappingProxyType
 from kpf_ebpf.kernel.compiled import Compiled, decode, encode, fetch, keep, key_of, unlink_maps
 
 SOURCES = ("kpf_abi.h", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c", "packet.c", "fields.c",
-           "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "packets.c", "options.c", "adapters.c", "probes.c",
-           "exact.c")  # fmt: skip
+           "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "packets.c", "options.c", "adapters.c",
+           "probes.c", "exact.c")  # fmt: skip
 OLDEST_BCC = (0, 25)
 """The first whose compiler knows what is asked of it."""
 BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
