@@ -18,11 +18,9 @@ from kpf_ebpf.kernel import bpf
 from tests.kernel.conftest import Kernel
 
 from . import policies
+from .empty import programs_that_pass
 
 ENABLE_STATS = 32
-SKB, INGRESS, EGRESS = 8, 0, 1
-PASS = struct.pack("=BBhi", 0xB7, 0, 0, 1) + struct.pack("=BBhi", 0x95, 0, 0, 0)
-"""r0 = 1; exit"""
 ROUNDS, EXCHANGES = 5, 20_000
 TRAFFIC = """
 import socket, sys
@@ -68,24 +66,6 @@ def runs(program: int) -> tuple[int, int]:
     return spent, count
 
 
-@contextmanager
-def doing_nothing(folder: Path) -> Iterator[dict[str, int]]:
-    """A cgroup with programs that pass every packet at once."""
-    folder.mkdir()
-    group = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    made = {}
-    try:
-        for name, where in (("egress", EGRESS), ("ingress", INGRESS)):
-            made[name] = bpf.load_program(f"nothing_{name}", SKB, PASS, where)
-            bpf.attach(group, made[name], where)
-        yield made
-    finally:
-        for fd in made.values():
-            os.close(fd)
-        os.close(group)
-        folder.rmdir()
-
-
 def traffic(program: Path, cgroup: Path, kind: str, count: int) -> None:
     """So many exchanges between two connected sockets of one process."""
 
@@ -114,8 +94,8 @@ def packets(kernel: Kernel, size: int) -> dict[str, float]:
     kernel.apply(text)
     ours = {name: kernel.programs.descriptors[f"kpf_{name}"] for name in ("egress", "ingress")}
     found: dict[str, list[float]] = {}
-    with doing_nothing(kernel.cgroup.with_name(f"{kernel.cgroup.name}-nothing")) as nothing, statistics_on():
-        empty = kernel.cgroup.with_name(f"{kernel.cgroup.name}-nothing")
+    with programs_that_pass(f"{kernel.cgroup.name}-nothing") as (empty, every), statistics_on():
+        nothing = {name: every[name] for name in ours}
         for _ in range(ROUNDS):
             for kind in ("tcp", "udp"):
                 floor = average(nothing, program, empty, kind)

@@ -45,7 +45,10 @@ _TELLING = re.compile(r"^R\d+ |prohibited|\berror: |too large|stack limit|unknow
 def telling(lines: list[str]) -> str:
     """The line of a compiler's or verifier's text that says what is wrong."""
     found = [line for line in lines if _TELLING.search(line)] or [line for line in lines if line.strip()]
-    return (found or ["no message"])[-1].strip() + f" ({len(lines)} lines omitted)"
+    line = (found or ["no message"])[-1].strip()
+    return (
+        re.sub(r"^[|\s]*\^-+ error: ", "", line) + f" ({len(lines)} lines omitted)"
+    )  # drawn under the code from 7.1 on
 
 
 def bcc_version() -> str:

@@ -50,13 +50,14 @@ def test_the_telling_line_is_found() -> None:
         "Verification failed",
     ]
     assert telling(lines).startswith("R1 pointer arithmetic on sock prohibited")
+    assert telling([*lines[:1], "   |  ^-- error: R0 is not readable"]).startswith("R0 is not readable")
     assert telling([]).startswith("no message")
 
 
 def test_what_the_kernel_refuses_is_told_in_the_verifiers_words() -> None:
     """A program that returns without a result: its name, and the line of the verifier that says so."""
     leave = (0x95).to_bytes(8, "little")
-    with pytest.raises(LoadError, match=r"refuses program kpf_wrong: Permission denied: R0 !read_ok"):
+    with pytest.raises(LoadError, match=r"refuses program kpf_wrong: Permission denied: R0 (!read_ok|is not readable)"):
         load._load_one("kpf_wrong", Program(leave, ()), {}, 17, 0, 0)
 
 
