@@ -7,6 +7,7 @@
  *   exchange   a byte to and fro over one connection
  *   datagrams  a byte to and fro by one socket that is not connected
  *   one-way    datagrams that nobody answers, to one destination
+ *   tcp, udp   a byte to and fro between two connected sockets of its own, on the address and port
  *   changing   the same, to 1,000 destinations in turn (127.0.0.0/8 style: the last two bytes of the address count up)
  */
 #define _GNU_SOURCE
@@ -24,6 +25,7 @@
 #include <unistd.h>
 
 static struct sockaddr_in place;
+static int other = -1; /* the second socket, if both are ours */
 
 static void must(int good, const char *what)
 {
@@ -101,6 +103,36 @@ static void serve(void)
     }
 }
 
+/* Two sockets of this process, connected to each other. */
+static void join(int kind, int *one, int *other)
+{
+    int listener = opened(kind, 0, 1), on = 1;
+    struct sockaddr_in from;
+    socklen_t size = sizeof(from);
+
+    *one = opened(kind, 0, 0);
+    if (kind == SOCK_STREAM)
+        must(!listen(listener, 1), "listen");
+    must(!connect(*one, (void *)&place, sizeof(place)), "connect");
+    if (kind == SOCK_STREAM) {
+        *other = accept(listener, NULL, NULL);
+        setsockopt(*one, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(*other, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    } else {
+        *other = listener;
+        must(!getsockname(*one, (void *)&from, &size), "getsockname");
+        must(!connect(*other, (void *)&from, sizeof(from)), "connect");
+    }
+}
+
+static void to_and_fro(int one, int other)
+{
+    char byte = 'x';
+
+    must(send(one, &byte, 1, 0) == 1 && recv(other, &byte, 1, 0) == 1, "there");
+    must(send(other, &byte, 1, 0) == 1 && recv(one, &byte, 1, 0) == 1, "back");
+}
+
 static void once(const char *mode, int socket_, long number)
 {
     struct linger none = {1, 0};
@@ -108,7 +140,9 @@ static void once(const char *mode, int socket_, long number)
     char byte = 'x';
     int made;
 
-    if (!strcmp(mode, "connect")) {
+    if (other >= 0) {
+        to_and_fro(socket_, other);
+    } else if (!strcmp(mode, "connect")) {
         made = connected();
         setsockopt(made, SOL_SOCKET, SO_LINGER, &none, sizeof(none)); /* no TIME_WAIT, else ports run out */
         close(made);
@@ -145,7 +179,9 @@ int main(int count, char **words)
     must(count >= 5, "MODE ADDRESS PORT COUNT");
     times = atol(words[4]);
     took = calloc(times, sizeof(*took));
-    if (!strcmp(words[1], "exchange"))
+    if (!strcmp(words[1], "tcp") || !strcmp(words[1], "udp"))
+        join(*words[1] == 't' ? SOCK_STREAM : SOCK_DGRAM, &made, &other);
+    else if (!strcmp(words[1], "exchange"))
         made = connected();
     else if (strcmp(words[1], "connect"))
         made = opened(SOCK_DGRAM, 0, 0);

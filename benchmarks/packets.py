@@ -22,28 +22,6 @@ from .empty import programs_that_pass
 
 ENABLE_STATS = 32
 ROUNDS, EXCHANGES = 5, 20_000
-TRAFFIC = """
-import socket, sys
-kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}[sys.argv[1]]
-server, client = socket.socket(socket.AF_INET, kind), socket.socket(socket.AF_INET, kind)
-server.bind(("127.0.0.1", 0))
-if kind == socket.SOCK_STREAM:
-    server.listen()
-client.connect(server.getsockname())
-if kind == socket.SOCK_STREAM:
-    listener, (server, _) = server, server.accept()
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-else:
-    client.send(b"x")
-    server.connect(server.recvfrom(1)[1])
-for _ in range(int(sys.argv[2])):
-    client.send(b"x")
-    server.recv(1)
-    server.send(b"x")
-    client.recv(1)
-print("done")
-"""
 
 
 @contextmanager
@@ -72,9 +50,8 @@ def traffic(program: Path, cgroup: Path, kind: str, count: int) -> None:
     def enter() -> None:
         (cgroup / "cgroup.procs").write_text(str(os.getpid()))
 
-    words = [str(program), "-I", "-c", TRAFFIC, kind, str(count)]
-    done = subprocess.run(words, preexec_fn=enter, capture_output=True, text=True, check=True)
-    assert done.stdout == "done\n", done
+    words = [str(program), kind, "127.0.0.1", "7177", str(count)]
+    subprocess.run(words, preexec_fn=enter, capture_output=True, check=True)
 
 
 def average(programs: dict[str, int], program: Path, cgroup: Path, kind: str) -> dict[str, float]:
@@ -87,7 +64,10 @@ def average(programs: dict[str, int], program: Path, cgroup: Path, kind: str) ->
 
 def packets(kernel: Kernel, size: int) -> dict[str, float]:
     """Net nanoseconds a packet, by protocol and direction, with so many rules."""
-    program = kernel.program("speaker")
+    program = kernel.folder / "load"
+    if not program.exists():
+        source = Path(__file__).with_name("load.c")
+        subprocess.run(["cc", "-O2", "-o", str(program), str(source)], check=True)
     names, groups = policies.surroundings(kernel)
     cells = "".join(f'{cell} = "permit"\n' for cell in ("trusted-in", "trusted-out", "internet-in", "internet-out"))
     text = policies.every_field(size, names, groups) + f'[[application]]\npath = "{program}"\n{cells}'

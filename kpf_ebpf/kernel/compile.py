@@ -46,9 +46,8 @@ def telling(lines: list[str]) -> str:
     """The line of a compiler's or verifier's text that says what is wrong."""
     found = [line for line in lines if _TELLING.search(line)] or [line for line in lines if line.strip()]
     line = (found or ["no message"])[-1].strip()
-    return (
-        re.sub(r"^[|\s]*\^-+ error: ", "", line) + f" ({len(lines)} lines omitted)"
-    )  # drawn under the code from 7.1 on
+    line = re.sub(r"^[|\s]*\^-+ error: ", "", line)  # newer kernels draw it under the code
+    return f"{line} ({len(lines)} lines omitted)"
 
 
 def bcc_version() -> str:
