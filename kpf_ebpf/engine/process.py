@@ -27,7 +27,9 @@ READY, GO = b"ready\n", b"go\n"
 def living(instance: Instance) -> int | None:
     """The Engine's process id; None: no Engine lives."""
     known = records.read(instance, EngineProcess)
-    return known.pid if known and processes.start_time(known.pid) == known.started else None
+    if known is None or processes.start_time(known.pid) != known.started:
+        return None
+    return known.pid if _is_engine(known.pid, instance) else None
 
 
 def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
@@ -96,5 +98,8 @@ def stop(instance: Instance) -> None:
 
 
 def _is_engine(pid: int, instance: Instance) -> bool:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
     return b"kpf_ebpf.engine" in words and instance.name.encode() in words

@@ -10,7 +10,7 @@ from pathlib import Path
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
-from kpf_ebpf.kernel.pack import pack_file
+from kpf_ebpf.kernel.pack import pack_file, pack_path
 
 INITIAL_USER_NAMESPACE = 0xEFFFFFFD
 """Inode of the first user namespace (PROC_USER_INIT_INO)."""
@@ -84,21 +84,32 @@ def _is_mapped(process: str) -> bool:
 def scan(pins: Path, identify: Callable[[int], FileKey]) -> int:
     """Adds the processes that are older than the hooks, which must be attached; returns how many.
 
-    What the hooks wrote meanwhile is newer and stays. A process that ended in between is taken out again.
+    What the hooks wrote meanwhile is newer and stays. A process that ended in between is taken out again. Their paths
+    are noted, too, for the log: they may be gone when it is written.
     """
     added = 0
-    with opened(pins / "processes") as fd:
+    with opened(pins / "processes") as fd, opened(pins / "paths") as paths:
         for _ in range(ROUNDS):
             found = 0
             for pid in _pids():
-                found += _add(fd, pid, identify)
+                found += _add(fd, paths, pid, identify)
             added += found
             if not found:
                 break
     return added
 
 
-def _add(fd: int, pid: int, identify: Callable[[int], FileKey]) -> int:
+def _note_path(paths: int, pid: int, file: FileKey) -> None:
+    """What the exe link says; whoever reads it compares it with the file that is there."""
+    try:
+        text = pack_path(str(Path(f"/proc/{pid}/exe").readlink()))
+        if text is not None:
+            bpf.update(paths, pack_file(file), text)
+    except OSError:
+        return  # gone, or no room: then the log says which file it was
+
+
+def _add(fd: int, paths: int, pid: int, identify: Callable[[int], FileKey]) -> int:
     key = struct.pack("=I", pid)
     if bpf.lookup(fd, key, abi.PROCESS_BYTES) is not None:
         return 0
@@ -110,6 +121,7 @@ def _add(fd: int, pid: int, identify: Callable[[int], FileKey]) -> int:
         bpf.update(fd, key, _value(file, abi.Component.NONE), bpf.NOEXIST)
     except OSError:
         return 0
+    _note_path(paths, pid, file)
     if start_time(pid) != started:
         bpf.delete(fd, key)
         return 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,17 @@ def able() -> None:
         pytest.fail("the end-to-end tests need root: network namespaces, cgroups, BPF", pytrace=False)
     if not COMMAND.exists():
         pytest.fail(f"{COMMAND} is not installed", pytrace=False)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Of a test that failed, show what the Engine had to say: the bench is gone afterwards, and its log with it."""
+    report = (yield).get_result()
+    bench = getattr(item, "funcargs", {}).get("bench")
+    if report.failed and isinstance(bench, Bench):
+        log = Path("/var/log/kpf-ebpf", bench.instance, "engine.log")
+        if log.exists():
+            report.sections.append(("the Engine's log", log.read_text(errors="replace")[-4000:]))
 
 
 @pytest.fixture
