@@ -19,9 +19,11 @@ KERNELS ?=
 TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse \
                  squashfs-tools fuse3 tinyproxy rsyslog openssl bsdutils
 
+BENCH_PACKAGES := nftables iptables
+
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
-.PHONY: install demo fuzz reliability bench-micro vm-test vm-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
+.PHONY: install demo fuzz reliability bench bench-micro vm-test vm-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
 
@@ -42,6 +44,11 @@ fuzz: install test-packages $(VENV)/dev ## hostile input: SECONDS_EACH=600 SEED=
 
 reliability: install test-packages $(VENV)/dev ## hundreds of kills, a thousand swaps, a million peers: WHAT="kills swaps"
 	$(PYTHON) -u -m tests.reliability $(WHAT)
+
+bench: install test-packages $(VENV)/dev ## all that is measured, against the bars and against peers, some ten minutes
+	$(call apt,$(BENCH_PACKAGES))
+	$(PIP) install --root-user-action=ignore matplotlib
+	$(PYTHON) -m benchmarks --folder build
 
 bench-micro: install $(VENV)/dev ## a flow's classification in ns, and instructions the verifier walks
 	$(PYTHON) -m benchmarks.micro

@@ -6,9 +6,7 @@ to the medians without a firewall of the same round, and what is printed is the 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import shutil
 import statistics
@@ -23,7 +21,6 @@ from tests.kernel.conftest import Kernel, loaded_kernel
 
 from . import policies
 from .empty import doing_nothing
-from .plot import draw
 
 CLIENT, SERVER, PORT = "10.99.64.1", "10.99.0.2", 7100
 METRICS = {"connect": 3000, "exchange": 15000, "datagrams": 15000, "one-way": 30000, "changing": 30000}
@@ -186,30 +183,11 @@ def table(found: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    """Measure; print the table, write JSON and a plot."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.network", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--part", type=float, default=1, help="that part of the counts")
-    parser.add_argument("--json", type=Path, default=Path("build/benchmarks.json"))
-    parser.add_argument("--plot", type=Path, help="an SVG file")
-    options = parser.parse_args()
-    if os.geteuid() != 0:
-        print("this needs root: sudo make bench", file=sys.stderr)
-        return 2
+def measured(number: int, part: float) -> dict[str, dict[str, list[float]]]:
+    """All contenders side by side, in so many rounds of that ``part`` of the counts."""
     with tempfile.TemporaryDirectory(prefix="kpf-bench-", dir="/usr/local/lib") as folder:
         load = Path(folder) / "load"
         _run("cc", "-O2", "-o", str(load), str(Path(__file__).with_name("load.c")))
         load.parent.chmod(0o755)
         with contenders(load, (10, 1000, 10000)) as made:
-            found = rounds(made, options.rounds, options.part)
-    options.json.parent.mkdir(exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1))
-    if options.plot:
-        draw(found, options.plot)
-    print(table(found))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            return rounds(made, number, part)

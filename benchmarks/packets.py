@@ -5,7 +5,7 @@ Programs that do nothing, at the same hooks of another cgroup, are measured in t
 
 from __future__ import annotations
 
-import json
+import ctypes
 import os
 import statistics
 import struct
@@ -36,8 +36,6 @@ def statistics_on() -> Iterator[None]:
 
 def runs(program: int) -> tuple[int, int]:
     """(nanoseconds, runs) of a program so far (``struct bpf_prog_info``: run_time_ns at 192, run_cnt at 200)."""
-    import ctypes
-
     info = ctypes.create_string_buffer(256)
     bpf.call(bpf.INFO_BY_FD, struct.pack("=IIQ", program, 256, ctypes.addressof(info)))
     spent, count = struct.unpack_from("=QQ", info.raw, 192)
@@ -83,10 +81,3 @@ def packets(kernel: Kernel, size: int) -> dict[str, float]:
                 for name in cost:
                     found.setdefault(f"{kind} {name}", []).append(cost[name] - floor[name])
     return {name: statistics.median(values) for name, values in found.items()}
-
-
-if __name__ == "__main__":
-    from tests.kernel.conftest import loaded_kernel
-
-    with loaded_kernel() as loaded:
-        print(json.dumps({size: packets(loaded, size) for size in (1, 10000)}))

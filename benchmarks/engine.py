@@ -1,0 +1,96 @@
+"""How long `up` and `reload` take, and what the Engine that stays costs at rest: by the installed command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.e2e.bench import DENY_ALL, Bench
+
+from . import policies
+
+COMPILED = Path("/var/cache/kpf-ebpf")
+REST = 30.0
+"""Seconds that the Engine is watched at rest."""
+RULE = """
+[[packet-filter]]
+description = "rule {0}"
+action = "permit"
+protocol = "tcp"
+remote = {{ address = "10.{1}.{2}.{3}", port = 443 }}
+"""
+
+
+def many(count: int, changed: int = 0) -> str:
+    """So many rules of one address each; ``changed`` makes another policy of it, by one address."""
+    rules = (RULE.format(n, n >> 16, n >> 8 & 255, (n + (changed if n == 7 else 0)) & 255) for n in range(count))
+    return policies.HEAD + "".join(rules)
+
+
+@contextmanager
+def bench_of_its_own() -> Iterator[Bench]:
+    """Namespaces, a cgroup and an instance, all gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="kpf-bench-") as folder:
+        made = Bench(Path(folder))
+        try:
+            made.build()
+            yield made
+        finally:
+            made.remove()
+
+
+def timed(bench: Bench, *words: str) -> float:
+    """Seconds that a command takes; it must succeed."""
+    began = time.perf_counter()
+    done = bench.kpf(*words)
+    took = time.perf_counter() - began
+    assert done.returncode == 0, done.stderr
+    return took
+
+
+def up(bench: Bench) -> float:
+    """Seconds until `up` has proven that it enforces."""
+    return timed(bench, "up", "--policy", str(bench.policy), "--cgroup", bench.cgroup_name, "--yes")
+
+
+def resident(pid: int) -> float:
+    """MB: the Engine's proportional set size."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError("no Pss")
+
+
+def spent(pid: int) -> float:
+    """Seconds of processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def engine() -> dict[str, float]:
+    """Seconds of `up` and `reload`, MB and share of a processor of the Engine."""
+    found = {}
+    with bench_of_its_own() as bench:
+        bench.write_policy(DENY_ALL)
+        shutil.rmtree(COMPILED, ignore_errors=True)
+        found["up, compiling (s)"] = up(bench)
+        timed(bench, "down")
+        found["up (s)"] = up(bench)
+        bench.used = True
+        pid = int(bench.status()["engine"])
+        bench.engines.append(pid)
+        time.sleep(5)  # its first round of looking at everything is over then
+        before = spent(pid)
+        time.sleep(REST)
+        found["Engine at rest (share of a core)"] = (spent(pid) - before) / REST
+        found["Engine (MB)"] = resident(pid)
+        bench.write_policy(many(10000))
+        found["up, 10,000 rules (s)"] = up(bench)
+        bench.write_policy(many(10000, changed=1))
+        found["reload, 10,000 rules (s)"] = timed(bench, "reload")
+    return found
