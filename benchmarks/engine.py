@@ -83,7 +83,7 @@ def engine() -> dict[str, float]:
         found["up (s)"] = up(bench)
         bench.used = True
         pid = int(bench.status()["engine"])
-        bench.engines.append(pid)
+        bench.engines.add(pid)
         time.sleep(5)  # its first round of looking at everything is over then
         before = spent(pid)
         time.sleep(REST)
