@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import AddressClass, ApplicationEntry, MapImage
 from kpf_ebpf.image.rows import summary
-from kpf_ebpf.kernel import abi, abi_image
+from kpf_ebpf.kernel import abi
 from kpf_ebpf.policy.model import V4_BASE, Action
 from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
 
@@ -18,7 +17,7 @@ Items = list[tuple[bytes, bytes]]
 FEW_HOSTS = 64
 """Single addresses that the trie finds as fast as a hash does."""
 Packed = Items | bytes
-"""What a map holds: its elements, or the value of the only one."""
+"""What a map holds: its elements, or the value of the only one, up to where zeros begin."""
 _U32 = struct.Struct("=I").pack
 
 
@@ -89,11 +88,6 @@ def _hosts(image: MapImage) -> set[tuple[int, int]]:
     return single if len(single) > FEW_HOSTS else set()
 
 
-def _whole(parts: Iterable[bytes], kind: type[ctypes.Structure]) -> bytes:
-    """The value of a map with one element: what there is, then zeros."""
-    return b"".join(parts).ljust(ctypes.sizeof(kind), b"\0")
-
-
 def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
     """struct kpf_image. ``row``: the row of a vector."""
     free = [row[vectors[0]] for vectors in image.vectors]  # class 0 of each field: what no rule names
@@ -150,10 +144,10 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
     pack_row = struct.Struct(f"={width}H{2 * (abi.CHUNKS - width)}xQ").pack
     return {
         "images": _header(image, row),
-        "rows": _whole((pack_row(*chunks, summary(chunks)) for chunks in layout.rows), abi_image.Rows),
-        "pool": _whole(layout.pool, abi_image.Pool),
-        "rules": _whole((pack_rule(rule, image.counters[rule.id]) for rule in image.rules), abi_image.Rules),
-        "ports": _whole(map(pairs.__getitem__, image.ports), abi_image.Ports),
+        "rows": b"".join(pack_row(*chunks, summary(chunks)) for chunks in layout.rows),
+        "pool": b"".join(layout.pool),
+        "rules": b"".join(pack_rule(rule, image.counters[rule.id]) for rule in image.rules),
+        "ports": b"".join(map(pairs.__getitem__, image.ports)),
         "applications": _application_files(image, classes[abi.Field.APPLICATION]),
         "users": [(_U32(uid), _U32(classes[abi.Field.USER][number])) for uid, number in image.users.items()],
         "cgroups": [

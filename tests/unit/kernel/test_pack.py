@@ -31,7 +31,8 @@ def test_every_element_has_the_sizes_of_its_map(image: MapImage) -> None:
     for name, items in packed.items():
         spec = maps.INNER_MAPS[name]
         if isinstance(items, bytes):
-            assert (len(items), spec.entries) == (spec.value_size, 1), name
+            assert 0 < len(items) <= spec.value_size, name
+            assert spec.entries == 1, name
         else:
             assert {(len(key), len(value)) for key, value in items} <= {(spec.key_size, spec.value_size)}, name
 
@@ -40,7 +41,7 @@ def whole(image: MapImage, name: str, kind: type[Whole]) -> Whole:
     """The only element of a map."""
     packed = pack_image(image)[name]
     assert isinstance(packed, bytes)
-    return kind.from_buffer_copy(packed)
+    return kind.from_buffer_copy(packed.ljust(ctypes.sizeof(kind), b"\0"))
 
 
 def test_the_header_reads_back_field_by_field(image: MapImage) -> None:
