@@ -80,6 +80,7 @@ def prepare(
     )
     accepted = Accepted(before.resolved.applications, before.digests) if before else Accepted()
     facts = keep_accepted(facts, accepted, read.policy.preferences.on_modified)
+    facts = replace(facts, session=None)  # earlier facts may speak of one that is over: who wants it, adds it
     resolved = resolve(read.policy, facts)
     resolved = replace(resolved, warnings=(*map(str, read.findings), *resolved.warnings))
     try:
