@@ -31,8 +31,6 @@ SESSION_PERIOD = 2.0
 """Seconds between looks at the session that lives on."""
 REST = 6
 """Times as much processor time as it took to resolve the policy, the Engine rests before it does it again."""
-LONGEST_REST = 4.0
-"""Seconds at most: who changes something waits for it, and the first time costs several times as much as others."""
 RETRY = 10.0
 """Seconds after which what could not be done is tried again."""
 
@@ -98,7 +96,7 @@ class Refresher:
         if (self._moved or self._again or self._groups_moved) and now >= self._rested:
             began = time.process_time()
             done = self._resolve()
-            self._rested = now + (min(LONGEST_REST, REST * (time.process_time() - began)) if done else RETRY)
+            self._rested = now + (REST * (time.process_time() - began) if done else RETRY)
 
     def close(self) -> None:
         """Looks no more."""
