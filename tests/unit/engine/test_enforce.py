@@ -15,7 +15,7 @@ from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess
 from kpf_ebpf.engine.snapshot import Snapshot, read_files
-from kpf_ebpf.facts.model import Facts, FileFact, FileKey
+from kpf_ebpf.facts.model import Facts, FileFact, FileKey, Session
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.policy.model import Action
 from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule
@@ -97,6 +97,16 @@ def test_a_rule_keeps_its_counter(tmp_path: Path) -> None:
     second = prepare(read_files(path), None, View(), before=before).image
     assert second.counters["packet-filter/A"] == first.counters["packet-filter/A"]
     assert len(set(second.counters.values())) == len(second.counters)
+
+
+def test_a_session_of_earlier_facts_is_over_unless_it_is_asked_for(tmp_path: Path) -> None:
+    """What was gathered before may speak of a session: its rule is only there if the session is to live on now."""
+    path = tmp_path / "policy.toml"
+    path.write_text("")
+    earlier = replace(prepare(read_files(path), None, View()).facts, session=Session(1, 22, 2, 50000))
+    ready = prepare(read_files(path), None, View(before=earlier, parts=frozenset()))
+    assert ready.facts.session is None
+    assert "internal/session" not in {rule.id for rule in ready.image.rules}
 
 
 def test_too_many_rules_are_one_line(tmp_path: Path) -> None:
