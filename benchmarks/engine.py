@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.bench import DENY_ALL, Bench
-
-from . import policies
+from tests.reliability.ground import bench_of_its_own
 
 COMPILED = Path("/var/cache/kpf-ebpf")
 REST = 30.0
@@ -29,19 +25,7 @@ remote = {{ address = "10.{1}.{2}.{3}", port = 443 }}
 def many(count: int, changed: int = 0) -> str:
     """So many rules of one address each; ``changed`` makes another policy of it, by one address."""
     rules = (RULE.format(n, n >> 16, n >> 8 & 255, (n + (changed if n == 7 else 0)) & 255) for n in range(count))
-    return policies.HEAD + "".join(rules)
-
-
-@contextmanager
-def bench_of_its_own() -> Iterator[Bench]:
-    """Namespaces, a cgroup and an instance, all gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="kpf-bench-") as folder:
-        made = Bench(Path(folder))
-        try:
-            made.build()
-            yield made
-        finally:
-            made.remove()
+    return DENY_ALL + "".join(rules)
 
 
 def timed(bench: Bench, *words: str) -> float:

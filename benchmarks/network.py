@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kernel.conftest import Kernel, loaded_kernel
+from tests.kernel.conftest import DENY_ALL, Kernel, loaded_kernel
 
 from . import policies
 from .empty import doing_nothing
@@ -115,7 +115,7 @@ def enforce(kernel: Kernel, count: int, load: Path) -> None:
     """Our rules: so many that name every field and do not match, then the client's own four cells."""
     names, groups = policies.surroundings(kernel)
     cells = "".join(f'{cell} = "permit"\n' for cell in ("trusted-in", "trusted-out", "internet-in", "internet-out"))
-    rules = policies.every_field(count, names, groups) if count > 1 else policies.HEAD
+    rules = policies.every_field(count, names, groups) if count > 1 else DENY_ALL
     kernel.apply(f'{rules}[[application]]\npath = "{load}"\n{cells}')
 
 

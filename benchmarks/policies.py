@@ -1,25 +1,14 @@
-"""Policies to measure with: so many rules, over every field that a rule can name; and pathological ones."""
+"""Policies to measure with: so many rules, over every field that a rule can name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
-from tests.kernel.conftest import Kernel
+from tests.kernel.conftest import DENY_ALL, Kernel
 
 APPLICATIONS, USERS, CGROUPS, LOCALS = 16, 50, 8, 4
 FIRST_USER = 5000
-HEAD = """
-[predefined]
-enabled = false
-[default]
-trusted-in = "deny"
-trusted-out = "deny"
-internet-in = "deny"
-internet-out = "deny"
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +41,7 @@ def rule(number: int) -> Rule:
 
 def every_field(count: int, programs: list[Path], cgroups: list[str]) -> str:
     """So many rules that name all there is: application, user, cgroup, both points, protocol, direction."""
-    text = [HEAD]
+    text = [DENY_ALL]
     for number in range(count):
         one = rule(number)
         text.append(
@@ -73,24 +62,3 @@ def surroundings(kernel: Kernel) -> tuple[list[Path], list[str]]:
         folder.mkdir(exist_ok=True)
     mount = next(parent for parent in kernel.cgroup.parents if parent.is_mount())
     return programs, [f"/{folder.relative_to(mount)}" for folder in folders]
-
-
-def _rules(count: int, body: Callable[[int], str]) -> str:
-    head = '[[packet-filter]]\ndescription = "rule {}"\naction = "deny"\n'
-    return HEAD + "".join(head.format(number) + body(number) for number in range(count))
-
-
-PATHOLOGICAL: Mapping[str, Callable[[int], str]] = MappingProxyType(
-    {
-        "one field": lambda count: _rules(
-            count, lambda n: f'protocol = "tcp"\nremote = {{ port = {1 + n % 65000} }}\ndirection = "out"\n'
-        ),
-        "overlapping prefixes": lambda count: _rules(
-            count, lambda n: f'remote = {{ address = "10.{n >> 5 & 255}.{n & 31}.0/{8 + n % 17}" }}\n'
-        ),
-        "overlapping ranges": lambda count: _rules(
-            count, lambda n: f'protocol = "udp"\nremote = {{ port = "{1 + n % 30000}-{65535 - n % 30000}" }}\n'
-        ),
-    }
-)
-"""By name: what makes other firewalls slow, or large."""

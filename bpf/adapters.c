@@ -135,7 +135,9 @@ static __always_inline int kpf_is_for_us(const struct kpf_flow *flow, u64 active
     if (!images_of)
         return 0;
     this.image = bpf_map_lookup_elem(images_of, &zero);
-    return this.image && !kpf_find_address(&this, flow->local, &local) && local.flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
+    if (!this.image || kpf_find_address(&this, flow->local, &local))
+        return 0;
+    return local.flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
 }
 
 /* Whether a packet that came in is the kernel's to answer. */

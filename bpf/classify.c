@@ -4,6 +4,7 @@
  * ACM CCR 2019). A row's summary has one bit per chunk, so that chunks without a candidate cost nothing.
  * kpf_ebpf/evaluate is this file's twin in Python: change both.
  */
+
 /* The number of the lowest bit set in a word that is not 0. LLVM 14 crashes on __builtin_ctzll for BPF. */
 static __always_inline u32 kpf_lowest_bit(u64 word)
 {
