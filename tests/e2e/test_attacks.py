@@ -12,7 +12,7 @@ import pytest
 
 from .bench import COMMAND, DENY_ALL, INTERPRETER, SENDER, SERVER, Bench
 from .intruder import USER, attack, connects, enforce, gains_nothing, only, users_file, users_folder
-from .tools import eventually, system
+from .tools import eventually, system, unmount
 
 CONNECTING = """
 #include <errno.h>
@@ -56,7 +56,7 @@ def small(bench: Bench) -> Iterator[Path]:
     finally:
         for child in bench.children:
             child.stop()
-        system("umount", str(folder))
+        unmount(folder)
 
 
 def test_a_copy_of_the_same_name_is_another_program(bench: Bench) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from .bench import INTERPRETER, SERVER, Bench
 from .intruder import USER, VERB, attack, connects, enforce, gains_nothing, only
-from .tools import eventually, system
+from .tools import eventually, system, unmount
 
 MAKERS = {"ext4": ("mkfs.ext4", "-q", "-F"), "btrfs": ("mkfs.btrfs", "-q")}
 WRITTEN = ["tmpfs", "overlay", *MAKERS]
@@ -78,7 +78,7 @@ def mount(bench: Bench) -> Iterator[Mount]:
             child.stop()
         for folder in reversed(folders):
             if folder.is_mount():
-                system("umount", str(folder))
+                unmount(folder)
 
 
 @ALL_KINDS
@@ -138,7 +138,7 @@ def test_a_bind_mount_is_the_same_file(bench: Bench, mount: Mount, kind: str) ->
         assert connects(bench, str(other / "good")).ok
         assert connects(bench, str(other / "bad")).errno == "EPERM"
     finally:
-        system("umount", str(other))
+        unmount(other)
 
 
 @KINDS
@@ -208,7 +208,7 @@ def test_an_image_changed_while_it_was_not_mounted(bench: Bench, mount: Mount) -
     enforce(bench, path)
     for child in bench.children:
         child.stop()
-    system("umount", str(folder))
+    unmount(folder)
     image = bench.folder / f"{folder.name}.img"
     data = image.read_bytes()
     assert data.count(b"first-content") >= 1
@@ -234,7 +234,7 @@ def test_a_recycled_device_number_lends_nothing(bench: Bench, mount: Mount) -> N
     wanted = good.stat()
     for child in bench.children:
         child.stop()
-    system("umount", str(folder))
+    unmount(folder)
     for _ in range(60):
         fresh = mount("tmpfs")
         if fresh.stat().st_dev == wanted.st_dev:

@@ -23,6 +23,19 @@ def eventually(condition: Callable[[], Any], deadline: float = 10) -> Any:
     return found
 
 
+def unmount(folder: Path) -> None:
+    """Unmount a file system; while the Engine looks at a program on it, for a moment, the kernel calls it busy."""
+    last: list[str] = []
+
+    def gone() -> bool:
+        done = subprocess.run(["umount", str(folder)], capture_output=True, text=True, check=False)
+        last[:] = [done.stderr.strip()]
+        return done.returncode == 0
+
+    if not eventually(gone):
+        raise subprocess.SubprocessError(f"umount {folder}: {last[0]}")
+
+
 def cgroup_mount() -> Path:
     """Return where the cgroup v2 hierarchy is."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
