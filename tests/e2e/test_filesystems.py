@@ -210,6 +210,7 @@ def test_an_image_changed_while_it_was_not_mounted(bench: Bench, mount: Mount) -
         child.stop()
     unmount(folder)
     image = bench.folder / f"{folder.name}.img"
+    assert eventually(lambda: not is_mounted_somewhere(image))
     data = image.read_bytes()
     assert data.count(b"first-content") >= 1
     image.write_bytes(data.replace(b"first-content", b"other-content"))
@@ -219,6 +220,12 @@ def test_an_image_changed_while_it_was_not_mounted(bench: Bench, mount: Mount) -
     assert eventually(lambda: state_of(bench, path) == "modified")
     assert connects(bench, path).errno == "EPERM"
     bench.expect_hits(f"modified/{path}")
+
+
+def is_mounted_somewhere(image: Path) -> bool:
+    """Tell whether a loop device still has an image: a mount namespace that others made meanwhile keeps its mount."""
+    done = subprocess.run(["losetup", "--associated", str(image)], capture_output=True, text=True, check=True)
+    return bool(done.stdout.strip())
 
 
 def state_of(bench: Bench, path: str) -> str:
