@@ -12,11 +12,12 @@ from rich.console import Console
 
 from kpf_ebpf.cli import show
 from kpf_ebpf.cli.options import confirm_option, instance_option, told, yes_option
+from kpf_ebpf.engine import last_good, service
 from kpf_ebpf.engine.cgroup import find_cgroup
-from kpf_ebpf.engine.enforce import OBSERVE, Prepared, View, known_names, policy_path, prepare
+from kpf_ebpf.engine.enforce import Prepared, View, known_names, prepare
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require
-from kpf_ebpf.engine.snapshot import read_files
+from kpf_ebpf.engine.snapshot import OBSERVE, policy_path, read_files
 from kpf_ebpf.engine.up import bring_up
 from kpf_ebpf.resolve.model import ordered_rules
 
@@ -26,6 +27,9 @@ from kpf_ebpf.resolve.model import ordered_rules
 @click.option("--cgroup", metavar="PATH", help="A cgroup below the cgroup v2 mount (default: every process).")
 @click.option("--adapter", "adapters", multiple=True, metavar="IF", help="Judge there what no socket owns.")
 @click.option("--foreground", is_flag=True, help="Stay until the Engine ends.")
+@click.option(
+    "--or-last-good", is_flag=True, help="If the policy file is bad or gone, what was last enforced of it (a boot)."
+)
 @confirm_option
 @yes_option
 @click.option("--dry-run", is_flag=True, help="Print what would be enforced, and stop.")
@@ -36,23 +40,26 @@ def up(
     cgroup: str | None,
     adapters: tuple[str, ...],
     foreground: bool,
+    or_last_good: bool,
     seconds: int | None,
     yes: bool,
     dry_run: bool,
     instance: Instance,
 ) -> None:
     """Enforce a policy; returns when enforcement is live and proven. Again: replaces it without a gap."""
-    path = policy_path(policy)
     if dry_run:
+        path = policy_path(policy)
         _print(path, prepare(read_files(path), None, View(known_names(None))))
         return
     require()
     place = find_cgroup(cgroup, adapters)
+    read = last_good.read(instance, policy) if or_last_good else read_files(policy_path(policy))
     progress = Console(stderr=True)
     with progress.status("starting") as shown:
-        made = bring_up(instance, path, place, lambda text: shown.update(text), seconds=seconds, sure=yes)
+        made = bring_up(instance, read, place, lambda text: shown.update(text), seconds=seconds, sure=yes)
     for warning in made.enforced.resolved.warnings:
         show.warn(warning)
+    path = Path(read.snapshot.file)
     which = "the shipped observe policy: everything is permitted and logged" if path == OBSERVE else str(path)
     show.line(f"enforcing {which}")
     show.line(f"  cgroup      {place.path}")
@@ -61,6 +68,7 @@ def up(
     show.line(f"  canary      {made.canary.detail}")
     if seconds is not None:
         show.warn(f"on trial: run `kpf-ebpf confirm` within {seconds} s, or what was before comes back")
+    service.notify(READY=1, MAINPID=made.engine.pid, STATUS=f"enforcing {which}")
     if foreground:
         sys.exit(_stay(made.engine))
 

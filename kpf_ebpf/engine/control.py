@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from kpf_ebpf.engine import records, trial
+from kpf_ebpf.engine import last_good, records, trial
 from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import Made, Terms, View, enforce, switch
 from kpf_ebpf.engine.errors import EngineError
@@ -66,6 +66,7 @@ def reload_policy(instance: Instance, *, seconds: int | None = None, sure: bool 
         made = enforce(instance, read, _identify(instance), before, before.resolved.home, terms=terms)
         if place is not None:
             cut(instance.pins, made.image, place)
+        last_good.keep(instance, made.enforced)
         return made.enforced
 
 
@@ -89,9 +90,11 @@ def resolve_again(
         before = _settled(instance)
         _require_home(before.resolved.home)
         known = replace(before, session=None) if session_over else before
-        return enforce(
+        made = enforce(
             instance, read or read_again(before.snapshot), _identify(instance), known, before.resolved.home, view
         )
+        last_good.keep(instance, made.enforced)
+        return made
 
 
 def confirm(instance: Instance) -> Enforced:
@@ -102,6 +105,7 @@ def confirm(instance: Instance) -> Enforced:
     with instance.locked():
         trial.confirm(instance)
         before = enforced_now(instance)
+        last_good.keep(instance, before)
     return resolve_again(instance, session_over=True).enforced if before.session else before
 
 
@@ -129,7 +133,7 @@ def accept_program(instance: Instance, path: str) -> ResolvedApplication:
         }
         made = replace(before, resolved=resolved, counters=dict(image.counters), digests=digests)
         pending = read_trial(instance.pins)
-        switch(instance, made, image, before, pending.until if pending else None)
+        last_good.keep(instance, switch(instance, made, image, before, pending.until if pending else None))
         return next(one for one in accepted if one.path == target)
 
 

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from kpf_ebpf.engine import process, records
+from kpf_ebpf.engine import last_good, process, records
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, remove_folder
 from kpf_ebpf.engine.perch import remove_perches
@@ -31,6 +31,7 @@ def bring_down(instance: Instance, *, force: bool = False) -> bool:
             place = None
         if there:
             take_down(instance, place.folder if place else None)
+        last_good.forget(instance)
         return there
 
 

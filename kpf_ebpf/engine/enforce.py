@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from kpf_ebpf.engine import password, records
+from kpf_ebpf.engine import last_good, password, records
 from kpf_ebpf.engine.accepted import Accepted, digests, keep_accepted
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced, Pending
-from kpf_ebpf.engine.snapshot import ReadPolicy
+from kpf_ebpf.engine.snapshot import ReadPolicy, warnings
 from kpf_ebpf.facts.files import Identify
 from kpf_ebpf.facts.gather import EVERYTHING, HOSTS, Names, application_words, gather
 from kpf_ebpf.facts.model import Facts, NameFact, Part, Session
@@ -26,9 +25,6 @@ from kpf_ebpf.kernel.apply import Contents, Manner, apply
 from kpf_ebpf.names.files import without_network
 from kpf_ebpf.resolve.resolve import resolve
 
-POLICY = Path("/etc/kpf-ebpf/policy.toml")
-OBSERVE = Path(__file__).resolve().parent.parent / "policy" / "observe.toml"
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -38,13 +34,6 @@ class Prepared:
     facts: Facts
     image: MapImage
     prints: dict[str, Print]
-
-
-def policy_path(chosen: Path | None) -> Path:
-    """The policy that ``up`` takes: the one named, else the machine's, else the shipped observe policy."""
-    if chosen is not None:
-        return chosen.absolute()
-    return POLICY if POLICY.exists() else OBSERVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +52,13 @@ def prepare(
     *,
     password_set: bool = False,
     before: Enforced | None = None,
+    digests: Mapping[str, str] | None = None,
     cookie: int = 0,
 ) -> Prepared:
-    """Resolves and compiles a policy. Raises EngineError for one that is too large."""
+    """Resolves and compiles a policy. Raises EngineError for one that is too large.
+
+    ``digests``: what was accepted at each path, where nothing is enforced ``before``.
+    """
     prints = before.prints if before else {}
     if view.before is None or Part.APPLICATIONS in view.parts:
         prints = Prints(application_words(read.policy)).take(walk=True)
@@ -78,11 +71,11 @@ def prepare(
         before=view.before,
         parts=view.parts,
     )
-    accepted = Accepted(before.resolved.applications, before.digests) if before else Accepted()
+    accepted = Accepted(before.resolved.applications, before.digests) if before else Accepted(digests=digests or {})
     facts = keep_accepted(facts, accepted, read.policy.preferences.on_modified)
     facts = replace(facts, session=None)  # earlier facts may speak of one that is over: who wants it, adds it
     resolved = resolve(read.policy, facts)
-    resolved = replace(resolved, warnings=(*map(str, read.findings), *resolved.warnings))
+    resolved = replace(resolved, warnings=(*warnings(read), *resolved.warnings))
     try:
         image = compile_image(resolved, before.counters if before else None)
     except TooManyRules as problem:
@@ -128,7 +121,16 @@ def enforce(
     changed then.
     """
     view = view or View(known_names(before))
-    ready = prepare(read, identify, view, password_set=password.is_set(instance), before=before, cookie=home)
+    good = last_good.recall(instance) if before is None else None
+    ready = prepare(
+        read,
+        identify,
+        view,
+        password_set=password.is_set(instance),
+        before=before,
+        digests=good.digests if good else {},
+        cookie=home,
+    )
     session = terms.guard(ready.image) if terms else before.session if before else None
     if session is not None:
         ready = _with_session(ready, session, before)
@@ -141,7 +143,7 @@ def enforce(
         names=tuple(ready.facts.names.values()),
         name_grace=read.policy.preferences.name_grace,
         prints=ready.prints,
-        digests=digests(ready.facts, before.digests if before else {}),
+        digests=digests(ready.facts, before.digests if before else good.digests if good else {}),
         contents=before.contents if before else {},
         session=session,
     )

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kpf_ebpf.engine import process, records
-from kpf_ebpf.engine.enforce import policy_path
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, bpffs_mount
-from kpf_ebpf.engine.snapshot import read_again, read_files
+from kpf_ebpf.engine.snapshot import policy_path, read_again, read_files
 from kpf_ebpf.facts.gather import explain_systems_proxy
 from kpf_ebpf.facts.proxy import ProxyAnswer
 from kpf_ebpf.facts.proxy_address import OVERRIDE

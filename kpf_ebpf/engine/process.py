@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kpf_ebpf.engine import records
+from kpf_ebpf.engine import records, service
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, make_folder
 from kpf_ebpf.engine.records import EngineProcess, Losses
@@ -46,7 +46,9 @@ def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=complaints,
             cwd="/",
-            env=ENVIRONMENT | {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ},
+            env=ENVIRONMENT
+            | service.environment()
+            | {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ},
             start_new_session=True,
         )
     finally:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, privilege, records, trial
+from kpf_ebpf.engine import canary, privilege, records, service, trial
 from kpf_ebpf.engine.down import take_down
 from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
@@ -74,6 +74,7 @@ class Engine:
         self._syslog = Syslog()
         self._unproven: tuple[str, ...] = ()
         self._canary_due = time.monotonic() + CANARY_PERIOD
+        self._watchdog = service.Watchdog()
         self._refresher = Refresher(instance, self._name_changed)
         self._refresh()
 
@@ -84,6 +85,7 @@ class Engine:
         with Heart(self._instance.pins) as heart:
             while not self._ended:
                 heart.go_on()
+                self._watchdog.look(time.monotonic())
                 self._reader.poll(POLL_MS)
                 self._write(self._collapser.flush(time.monotonic()))
                 self._look_at_trial()

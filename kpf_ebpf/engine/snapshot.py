@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kpf_ebpf.policy import limits
@@ -11,14 +11,21 @@ from kpf_ebpf.policy.load import read_bounded, read_policy
 from kpf_ebpf.policy.model import Policy
 from kpf_ebpf.policy.parse import parse
 
+POLICY = Path("/etc/kpf-ebpf/policy.toml")
+OBSERVE = Path(__file__).resolve().parent.parent / "policy" / "observe.toml"
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The texts of a policy file and of its group files (by path), undecodable bytes escaped."""
+    """The texts of a policy file and of its group files (by path), undecodable bytes escaped.
+
+    ``note``: what a person must know of how these came to count, shown as a warning as long as they do.
+    """
 
     file: str
     text: str
     groups: dict[str, str]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,13 @@ class ReadPolicy:
     snapshot: Snapshot
     policy: Policy
     findings: tuple[Finding, ...]
+
+
+def policy_path(chosen: Path | None) -> Path:
+    """The policy that ``up`` takes: the one named, else the machine's, else the shipped observe policy."""
+    if chosen is not None:
+        return chosen.absolute()
+    return POLICY if POLICY.exists() else OBSERVE
 
 
 def read_files(path: Path) -> ReadPolicy:
@@ -46,9 +60,16 @@ def read_again(snapshot: Snapshot) -> ReadPolicy:
     return ReadPolicy(snapshot, policy, findings)
 
 
+def warnings(read: ReadPolicy) -> tuple[str, ...]:
+    """What is to be told of a policy, apart from what it says: the note first."""
+    note = (f"{read.snapshot.file}: {read.snapshot.note}",) if read.snapshot.note else ()
+    return (*note, *map(str, read.findings))
+
+
 def read_groups_again(snapshot: Snapshot) -> ReadPolicy:
     """The same policy with its group files as they are now. Raises PolicyError with every mistake in them."""
-    return _read(_bytes(snapshot.text), Path(snapshot.file))
+    read = _read(_bytes(snapshot.text), Path(snapshot.file))
+    return replace(read, snapshot=replace(read.snapshot, note=snapshot.note))
 
 
 def _read(data: bytes, path: Path) -> ReadPolicy:

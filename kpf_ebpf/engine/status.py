@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, process, records, trial
+from kpf_ebpf.engine import canary, last_good, process, records, trial
 from kpf_ebpf.engine.canary import Canary
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced, KeptName, KeptNames, Losses
@@ -181,6 +181,8 @@ def look(instance: Instance) -> Status:
     warnings += _surprises(instance, place, enforced, now)
     if now.unconfirmed:
         warnings.append("what came after this policy was not confirmed in time; this one counts again")
+    if now.left is None and not now.unconfirmed and not last_good.is_kept(instance, enforced):
+        warnings.append(f"{instance.state} has not this policy: a boot with a bad file would not find it; is it full?")
     if enforced.session is not None:
         warnings.append(f"the session from {point_text(enforced.session.remote)} lives on, whatever the policy says")
     if engine is None and active.opens and not active.stop_all:

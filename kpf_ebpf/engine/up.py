@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, down, process, records, trial
+from kpf_ebpf.engine import canary, down, last_good, process, records, trial
 from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import Terms, enforce
 from kpf_ebpf.engine.errors import EngineError
@@ -17,7 +17,7 @@ from kpf_ebpf.engine.heart import Heart
 from kpf_ebpf.engine.perch import find_home, remove_perches
 from kpf_ebpf.engine.records import Attachment, Enforced, Pending
 from kpf_ebpf.engine.session import guarded
-from kpf_ebpf.engine.snapshot import ReadPolicy, read_files
+from kpf_ebpf.engine.snapshot import ReadPolicy
 from kpf_ebpf.kernel import adapters, hooks
 from kpf_ebpf.kernel.active import Active, Trial, read_active, read_trial, write_active
 from kpf_ebpf.kernel.adopt import adopt
@@ -42,14 +42,19 @@ class Up:
 
 
 def bring_up(
-    instance: Instance, policy: Path, place: Attachment, tell: Tell, *, seconds: int | None = None, sure: bool = False
+    instance: Instance,
+    policy: ReadPolicy,
+    place: Attachment,
+    tell: Tell,
+    *,
+    seconds: int | None = None,
+    sure: bool = False,
 ) -> Up:
     """Enforces a policy on a cgroup, for so many ``seconds`` unless confirmed; returns once the canary has proven it.
 
-    Raises PolicyError or EngineError, also (unless ``sure`` or on trial) for a policy that would cut the session this
+    Raises EngineError, also (unless ``sure`` or on trial) for a policy that would cut the session this
     is run from. What was enforced before is enforced then as before; if nothing was, nothing is.
     """
-    policy_read = read_files(policy)  # a bad policy is told before anything is touched
     with instance.locked():
         trial.settle(instance)
         before = records.enforced(instance)
@@ -57,7 +62,7 @@ def bring_up(
         until = None if seconds is None else trial.moment(seconds)
         _make_folders(instance)
         try:
-            return _replace(instance, policy_read, place, before, tell, (until, sure))
+            return _replace(instance, policy, place, before, tell, (until, sure))
         except BaseException:
             if before is None:
                 down.take_down(instance, place.folder)
@@ -131,6 +136,7 @@ def _replace(
                 _go_back(instance, former, former_trial, before)
             raise EngineError(f"the canary did not prove enforcement: {sung.detail}; what was enforced before stands")
         records.write(instance, place)
+        last_good.keep(instance, enforced)
         if old_place is not None and old_place.folder != place.folder:
             _leave(instance, old_place)
         engine = _new_engine(instance, programs, tell)

@@ -1,7 +1,7 @@
 """The network log under a stream of records: rotated by size and number, rotated from outside, on a disk that is full.
 
 A program is denied at distinct peers, so that each attempt is a record of its own. What the log does not have, somebody
-has counted. A clock that is set back was not tried: it is the whole machine's clock.
+has counted. A clock that is set is the whole machine's, and tried in a virtual one: tests/guest/test_clock.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from kpf_ebpf.engine.enforce import View, prepare
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess
-from kpf_ebpf.engine.snapshot import Snapshot, read_files
+from kpf_ebpf.engine.snapshot import OBSERVE, Snapshot, read_files
 from kpf_ebpf.facts.model import Facts, FileFact, FileKey, Session
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.policy.model import Action
@@ -125,7 +125,7 @@ def test_records_come_back_as_they_were(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(folders, "RUN", tmp_path)
     instance = Instance("one")
     instance.run.mkdir()
-    image = prepare(read_files(enforce.OBSERVE), None, View()).image
+    image = prepare(read_files(OBSERVE), None, View()).image
     given = Enforced(3, Snapshot("x.toml", "", {"g": "1"}), "abc", image.policy, dict(image.counters))
     for record in (given, Attachment("/x", "/"), EngineProcess(1, 2)):
         records.write(instance, record)
@@ -158,7 +158,7 @@ def test_a_switch_that_fails_leaves_the_record(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(folders, "RUN", tmp_path)
     instance = Instance("one")
     instance.run.mkdir()
-    image = prepare(read_files(enforce.OBSERVE), None, View()).image
+    image = prepare(read_files(OBSERVE), None, View()).image
     before = Enforced(3, Snapshot("old.toml", "", {}), "abc", image.policy, dict(image.counters))
     records.write(instance, before)
 
