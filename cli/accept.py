@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kpf_ebpf.cli import show
+from kpf_ebpf.cli import complete, show
 from kpf_ebpf.cli.options import instance_option, told
 from kpf_ebpf.engine.control import accept_program
 from kpf_ebpf.engine.folders import Instance
@@ -12,7 +12,7 @@ from kpf_ebpf.engine.machine import require_root
 
 
 @click.command()
-@click.argument("path")
+@click.argument("path", shell_complete=complete.files)
 @instance_option
 @told
 def accept(path: str, instance: Instance) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from kpf_ebpf.cli import show
+from kpf_ebpf.cli import complete, show
 from kpf_ebpf.cli.options import instance_option, json_option, show_json, told
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.question import Asked, answer
@@ -53,14 +53,19 @@ class Protocol(click.ParamType):
 
 
 @click.command()
-@click.option("--app", required=True, metavar="PATH", help="The program.")
+@click.option("--app", required=True, metavar="PATH", shell_complete=complete.files, help="The program.")
 @click.option("--direction", required=True, type=click.Choice(["in", "out"]), help="Who initiates.")
 @click.option("--protocol", required=True, type=Protocol(), help="tcp, udp, icmp, … or a number.")
 @click.option("--remote", required=True, type=Point(), help="The other end.")
 @click.option("--local", type=Point(), help="This end.")
 @click.option("--user", metavar="U", help="A user's name or number (default: root).")
-@click.option("--cgroup", metavar="C", help="A cgroup's path below the mount.")
-@click.option("--adapter", metavar="IF", help="The adapter (default: the loopback device for addresses of this host).")
+@click.option("--cgroup", metavar="C", shell_complete=complete.cgroups, help="A cgroup's path below the mount.")
+@click.option(
+    "--adapter",
+    metavar="IF",
+    shell_complete=complete.adapters,
+    help="The adapter (default: the loopback device for addresses of this host).",
+)
 @click.option("--icmp-type", metavar="T", help="A type by name or number (default: echo-request).")
 @click.option("--policy", type=click.Path(path_type=Path), help="Ask this file instead of what is enforced.")
 @json_option

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from kpf_ebpf.cli import complete
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import DEFAULT, NAME, Instance
 from kpf_ebpf.engine.trial import LONGEST
@@ -28,6 +29,7 @@ instance_option = click.option(
     callback=_instance,
     expose_value=True,
     metavar="NAME",
+    shell_complete=complete.instances,
     help=f"Which firewall, if several live side by side (default: {DEFAULT}).",
 )
 confirm_option = click.option(

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from kpf_ebpf.cli import show
+from kpf_ebpf.cli import complete, show
 from kpf_ebpf.cli.options import confirm_option, instance_option, told, yes_option
 from kpf_ebpf.engine import last_good, service
 from kpf_ebpf.engine.cgroup import find_cgroup
@@ -24,8 +24,20 @@ from kpf_ebpf.resolve.model import ordered_rules
 
 @click.command()
 @click.option("--policy", type=click.Path(path_type=Path), help="The policy file.")
-@click.option("--cgroup", metavar="PATH", help="A cgroup below the cgroup v2 mount (default: every process).")
-@click.option("--adapter", "adapters", multiple=True, metavar="IF", help="Judge there what no socket owns.")
+@click.option(
+    "--cgroup",
+    metavar="PATH",
+    shell_complete=complete.cgroups,
+    help="A cgroup below the cgroup v2 mount (default: every process).",
+)
+@click.option(
+    "--adapter",
+    "adapters",
+    multiple=True,
+    metavar="IF",
+    shell_complete=complete.adapters,
+    help="Judge there what no socket owns.",
+)
 @click.option("--foreground", is_flag=True, help="Stay until the Engine ends.")
 @click.option(
     "--or-last-good", is_flag=True, help="If the policy file is bad or gone, what was last enforced of it (a boot)."
