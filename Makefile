@@ -16,14 +16,16 @@ RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil p
 DEMO_PACKAGES := curl ncat iproute2
 VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static git
 KERNELS ?=
-TEST_PACKAGES := $(DEMO_PACKAGES) bind9-dnsutils dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse \
-                 squashfs-tools fuse3 tinyproxy rsyslog openssl bsdutils
+DEB_PACKAGES := dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all python3-click python3-setuptools \
+                lowdown git
+TEST_PACKAGES := $(DEMO_PACKAGES) $(DEB_PACKAGES) groff-base bind9-dnsutils dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs \
+                 btrfs-progs squashfuse squashfs-tools fuse3 tinyproxy rsyslog openssl bsdutils
 
 BENCH_PACKAGES := nftables iptables
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
-.PHONY: install demo fuzz reliability bench bench-micro vm-test vm-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
+.PHONY: install demo fuzz reliability bench bench-micro vm-test vm-packages deb deb-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
 
@@ -52,6 +54,9 @@ bench: install test-packages $(VENV)/dev ## all that is measured, against the ba
 
 bench-micro: install $(VENV)/dev ## a flow's classification in ns, and instructions the verifier walks
 	$(PYTHON) -m benchmarks.micro
+
+deb: deb-packages ## build/kpf-ebpf_VERSION_all.deb, from a clean copy of the tracked files; DEB_VERSION=0.1.1 to try an upgrade
+	scripts/deb $(DEB_VERSION)
 
 lint: checks
 
@@ -90,6 +95,9 @@ demo-packages: root
 vm-packages: root
 	$(call apt,$(VM_PACKAGES))
 
+deb-packages: root
+	$(call apt,$(DEB_PACKAGES))
+
 test-packages: root
 	$(call apt,$(TEST_PACKAGES))
 
@@ -106,11 +114,11 @@ $(VENV)/sources: FORCE | $(PYTHON)
 	@printf '%s\n' $(SOURCES) | cmp --silent - $@ || printf '%s\n' $(SOURCES) > $@
 
 # A copy is installed, not a link, so it is made anew when a source changes. Everything it needs comes from apt: no
-# package index is asked. build/ goes first, since setuptools would ship what an earlier build left there.
+# package index is asked. build/lib goes first, since setuptools would ship what an earlier build left there.
 $(VENV)/installed: Makefile pyproject.toml README.md $(SOURCES) $(VENV)/sources | $(PYTHON)
-	rm -rf build kpf_ebpf.egg-info
+	rm -rf build/lib build/bdist.* kpf_ebpf.egg-info
 	$(PIP) install --force-reinstall --no-deps --no-build-isolation --root-user-action=ignore .
-	rm -rf build kpf_ebpf.egg-info
+	rm -rf build/lib build/bdist.* kpf_ebpf.egg-info
 	@$(PYTHON) -I -c 'import bcc, cattrs, click, dns, psutil, pyroute2, rich, kpf_ebpf'
 	@touch $@
 

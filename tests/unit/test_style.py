@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_LINES = 450
-FOLDERS = ("kpf_ebpf", "bpf", "cli", "tests", "scripts", "docs", ".ci")
+FOLDERS = ("kpf_ebpf", "bpf", "cli", "tests", "scripts", "docs", "debian", ".ci")
 SUFFIXES = frozenset({".py", ".c", ".h", ".toml", ".md", ".service", ""})
 SLEEP = re.compile(r"\bsleep\s*\(")
 
