@@ -78,6 +78,9 @@ def _root(suite: str, cache: Path) -> Path:
         (tree / "etc/hosts").write_text("127.0.0.1 localhost vm\n::1 localhost\n")
         (tree / "etc/resolv.conf").unlink(missing_ok=True)  # the host's, which is nothing to a guest
         (tree / "etc/resolv.conf").touch()
+        (tree / "etc/machine-id").write_text("uninitialized\n")
+        for setting in (tree / "etc/dpkg/dpkg.cfg.d").glob("*mmdebstrap*"):
+            setting.unlink()  # what is installed later comes with its pages
         _ext4(tree, work / "image", ROOM)
         for stale in image.parent.glob(f"{suite}-*"):
             stale.unlink()

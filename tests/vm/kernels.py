@@ -27,13 +27,13 @@ KERNELS = (
 )
 
 PACKAGES = (
-    "bind9-dnsutils", "btrfs-progs", "curl", "dnsmasq-base", "e2fsprogs", "fuse3", "gcc", "iproute2", "iputils-ping",
-    "kmod", "libc6-dev", "make", "ncat", "procps", "python3", "python3-bpfcc", "python3-cattr", "python3-click",
-    "python3-dnspython", "python3-hypothesis", "python3-pip", "python3-psutil", "python3-pyroute2", "python3-pytest",
-    "python3-rich", "python3-setuptools", "python3-venv", "python3-wheel", "squashfs-tools", "squashfuse",
-    "util-linux", "wireguard-tools",
+    "bind9-dnsutils", "btrfs-progs", "curl", "dbus", "dnsmasq-base", "e2fsprogs", "fuse3", "gcc", "iproute2",
+    "iputils-ping", "kmod", "libc6-dev", "make", "man-db", "ncat", "procps", "python3", "python3-bpfcc",
+    "python3-cattr", "python3-click", "python3-dnspython", "python3-hypothesis", "python3-pip", "python3-psutil",
+    "python3-pyroute2", "python3-pytest", "python3-rich", "python3-setuptools", "python3-venv", "python3-wheel",
+    "squashfs-tools", "squashfuse", "systemd", "systemd-sysv", "util-linux", "wireguard-tools",
 )  # fmt: skip
-"""What `make install` and the tests need; the guest has no network to fetch more."""
+"""What `make install`, the package and the tests need; the guest has no network to fetch more."""
 
 
 def chosen(names: str) -> tuple[Kernel, ...]:

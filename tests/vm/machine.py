@@ -8,7 +8,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from archive import BuildError, output
@@ -25,6 +25,8 @@ BOOTED = "VMTEST-BOOT"
 EMULATION_BROKE = "Oops: int3"
 """A kernel that patches its own code can trip over its own breakpoint under emulation with several threads."""
 TRIES = 3
+SYSTEMD = "kpf.systemd systemd.getty_auto=no systemd.show_status=no"
+"""What the kernel hands on to guest/start, and to systemd."""
 EXIT_LINE = re.compile(r"^VMTEST-EXIT (\d+)$", re.MULTILINE)
 KVM = (Path("/sys/module/kvm_intel"), Path("/sys/module/kvm_amd"))
 
@@ -37,6 +39,18 @@ class Outcome:
     seconds: float
     console: str
     files: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a machine is started for: a shell script, run in the checkout by guest/init, with files beside it.
+
+    ``systemd``: the machine boots as machines do, guest/boot runs the script at each boot, and it may start it anew.
+    """
+
+    script: str
+    files: dict[str, bytes] = field(default_factory=dict)
+    systemd: bool = False
 
 
 def has_kvm() -> bool:
@@ -57,8 +71,8 @@ def _checkout() -> list[str]:
     return sorted({name for name in output(*command).split("\0") if name and (ROOT / name).is_file()})
 
 
-def payload(job: str, seconds: int) -> bytes:
-    """The disk that the guest unpacks to /root: the checkout, the job (a shell script) and its time limit."""
+def payload(job: Job, seconds: int) -> bytes:
+    """The disk that the guest unpacks to /root: the checkout, the job's files, its script and its time limit."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for name in _checkout():
@@ -70,10 +84,10 @@ def payload(job: str, seconds: int) -> bytes:
                     tar.addfile(member, file)
             else:
                 tar.addfile(member)
-        for name, text in (("job", job), ("limit", f"{seconds}\n")):
+        for name, content in {**job.files, "job": job.script.encode(), "limit": f"{seconds}\n".encode()}.items():
             member = tarfile.TarInfo(name)
-            member.size = len(text.encode())
-            tar.addfile(member, io.BytesIO(text.encode()))
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
     return data.getvalue()
 
 
@@ -83,12 +97,13 @@ def _disk(path: Path, options: str) -> list[str]:
     return ["-drive", f"file={path},format=raw,if=virtio,{options}"]
 
 
-def _command(parts: Parts, work: Path) -> list[str]:
-    """The command line; the order of the disks is what guest/start and guest/init expect."""
+def _command(parts: Parts, systemd: bool, work: Path) -> list[str]:
+    """The command line; the order of the disks is what guest/start, guest/init and guest/boot expect."""
+    kernel = f"console=ttyS0 quiet loglevel=1 panic=-1 oops=panic {SYSTEMD if systemd else ''}"
     return [
-        QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", *accelerator(),
-        "-smp", str(CPUS), "-m", str(MEMORY), "-kernel", str(parts.vmlinuz), "-initrd", str(parts.initrd),
-        "-append", "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic", "-serial", f"file:{work}/console",
+        QEMU, "-nodefaults", "-no-user-config", "-display", "none", *([] if systemd else ["-no-reboot"]),
+        *accelerator(), "-smp", str(CPUS), "-m", str(MEMORY), "-kernel", str(parts.vmlinuz),
+        "-initrd", str(parts.initrd), "-append", kernel, "-serial", f"file:{work}/console",
         *_disk(parts.root, "snapshot=on"), *_disk(parts.modules, "readonly=on"),
         *_disk(work / "payload", "readonly=on"), *_disk(work / "results", "cache=unsafe"),
     ]  # fmt: skip
@@ -108,7 +123,7 @@ def _files(disk: Path) -> dict[str, bytes]:
     return files
 
 
-def run(parts: Parts, job: str, seconds: int) -> Outcome:
+def run(parts: Parts, job: Job, seconds: int) -> Outcome:
     """Boots a machine, runs the job in it, and returns when it is off, or killed after the time limit and a bit.
 
     A machine that does not come as far as the job, or that breaks by a known fault of the emulation, is started anew;
@@ -123,7 +138,7 @@ def run(parts: Parts, job: str, seconds: int) -> Outcome:
     return outcome
 
 
-def _run_once(parts: Parts, job: str, seconds: int) -> Outcome:
+def _run_once(parts: Parts, job: Job, seconds: int) -> Outcome:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="kpf-ebpf-vm-") as folder:
         work = Path(folder)
@@ -134,7 +149,7 @@ def _run_once(parts: Parts, job: str, seconds: int) -> Outcome:
         note = ""
         try:
             done = subprocess.run(
-                _command(parts, work),
+                _command(parts, job.systemd, work),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -2,7 +2,8 @@
 
     python tests/vm/run.py --kernels "6.1 6.12" --tests tests/kernel --results FOLDER [-- further pytest arguments]
 
-Per kernel the results folder gets NAME.xml (JUnit), NAME.console.txt (everything that was printed) and NAME.dmesg.txt.
+Per kernel the results folder gets NAME.xml and NAME.N.xml (JUnit, of the Nth boot), NAME.console.txt (everything
+that was printed), NAME.dmesg.txt and journals.
 The exit status is 0 only if on every kernel tests ran and none failed.
 """
 
@@ -10,45 +11,87 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
-from archive import BuildError
+from archive import BuildError, output
 from image import prepare
 from kernels import KERNELS, Kernel, chosen
-from machine import NO_EXIT_LINE, Outcome, has_kvm, run
+from machine import NO_EXIT_LINE, ROOT, Job, Outcome, has_kvm, run
 from record import Report, page, table
 
 CACHE = Path("/var/cache/kpf-ebpf-vm")
 FROM_CHECKOUT = "tests/kernel"
 """Tests that import the checkout as it is; all others get an installed command."""
-TESTS = (FROM_CHECKOUT, "tests/guest")
+BOOT = "tests/boot"
+"""Tests of a machine that boots with the package installed; each file of them is one boot."""
+TESTS = (FROM_CHECKOUT, "tests/guest", BOOT)
 """What every kernel is tested with."""
 LIMIT = 1500
 PATIENCE = 6
 """Times longer than elsewhere that the tests wait under emulation."""
 TAIL = 25
 GUEST_JUNIT = "/run/results/junit.xml"
+JUNIT = re.compile(r"junit\S*\.xml")
+LATER = "99.0"
+"""The version of a package that an upgrade is tried with."""
 
 
-def job(tests: list[str], further: list[str], kernel: Kernel) -> str:
-    """The shell script that runs in the guest, in the checkout, as root."""
+def jobs(tests: list[str], further: list[str], kernel: Kernel) -> list[Job]:
+    """The machines that a kernel's tests need: one for those of a boot, one for all others. Raises BuildError."""
+    boot = [test for test in tests if Path(test.split("::")[0]).is_relative_to(BOOT)]
+    others = [test for test in tests if test not in boot]
+    found = [_job(others, further, kernel)] if others else []
+    return [*found, _boot_job(further, kernel)] if boot else found
+
+
+def _patience() -> str:
+    return f"export KPF_TEST_PATIENCE={1 if has_kvm() else PATIENCE}"
+
+
+def _options(kernel: Kernel, file: str) -> list[str]:
+    options = ["-p", "no:cacheprovider", "--color=no", f"--junit-xml={file}"]
+    return [*options, "-o", f"junit_suite_name=linux-{kernel.name}"]
+
+
+def _job(tests: list[str], further: list[str], kernel: Kernel) -> Job:
+    """Runs in the checkout, as root."""
     inside = all(Path(test.split("::")[0]).is_relative_to(FROM_CHECKOUT) for test in tests)
     python = "PYTHONPATH=/root/kpf-ebpf /usr/bin/python3" if inside else ".venv/bin/python"
-    options = ["-p", "no:cacheprovider", "--color=no", f"--junit-xml={GUEST_JUNIT}"]
-    options += ["-o", f"junit_suite_name=linux-{kernel.name}", *tests, *further]
+    options = [*_options(kernel, GUEST_JUNIT), *tests, *further]
     lines = [] if inside else ["make install", "mkdir -p /etc/kpf-ebpf", "touch /etc/kpf-ebpf/no-root-cgroup"]
-    patience = f"export KPF_TEST_PATIENCE={1 if has_kvm() else PATIENCE}"
-    return "\n".join(["set -eu", patience, *lines, f"{python} -P -m pytest {shlex.join(options)}", ""])
+    return Job("\n".join(["set -eu", _patience(), *lines, f"{python} -P -m pytest {shlex.join(options)}", ""]))
+
+
+def _boot_job(further: list[str], kernel: Kernel) -> Job:
+    """Runs at each boot with that boot's file of tests; two versions of the package are at hand."""
+    options = shlex.join([*_options(kernel, "FILE"), *further]).replace("FILE", '"$RESULTS/junit-$STAGE.xml"')
+    lines = ["set -eu", _patience(), "cd /root/kpf-ebpf", f'/usr/bin/python3 -P -m pytest {options} "$1"', ""]
+    return Job("\n".join(lines), packages(), systemd=True)
+
+
+@cache
+def packages() -> dict[str, bytes]:
+    """The Debian package of this checkout, and the same as a later version. Raises BuildError."""
+    with tempfile.TemporaryDirectory(prefix="kpf-ebpf-deb-") as folder:
+        found = {}
+        for name, version in (("kpf-ebpf.deb", ""), ("later.deb", LATER)):
+            print(f"  building the package {version}", flush=True)
+            path = output(ROOT / "scripts/deb", version, folder).split()[-1]
+            found[name] = Path(path).read_bytes()
+        return found
 
 
 def read_junit(data: bytes, report: Report) -> None:
     """Counts a JUnit file's tests into the report, with a line for each that failed."""
     tree = ElementTree.fromstring(data)
-    report.properties = {one.get("name", ""): one.get("value", "") for one in tree.iter("property")}
+    report.properties |= {one.get("name", ""): one.get("value", "") for one in tree.iter("property")}
     for case in tree.iter("testcase"):
         bad = next((part for part in case if part.tag in ("failure", "error")), None)
         if bad is not None:
@@ -62,44 +105,51 @@ def read_junit(data: bytes, report: Report) -> None:
 
 
 def judge(report: Report, outcome: Outcome) -> None:
-    """Fills the report from a run: nothing is passed that did not say so, in tests and in exit status."""
-    report.seconds = outcome.seconds
-    junit = outcome.files.get("junit.xml")
-    if junit:
-        read_junit(junit, report)
+    """Adds a run to the report: nothing is passed that did not say so, in tests and in exit status."""
+    report.seconds += outcome.seconds
+    before = report.passed
+    for name in sorted(outcome.files):
+        if JUNIT.fullmatch(name):
+            read_junit(outcome.files[name], report)
+    verdict = "passed"
     if outcome.status == NO_EXIT_LINE:
-        report.verdict = "no exit line (125)"
+        verdict = "no exit line (125)"
     elif outcome.status:
-        report.verdict = f"exit status {outcome.status}"
-    elif report.failed or not report.passed:
-        report.verdict = "no test passed" if not report.passed else "failed"
-    if report.verdict != "passed" and not report.failed:
-        report.details += outcome.console.strip().splitlines()[-TAIL:]
+        verdict = f"exit status {outcome.status}"
+    elif report.failed or report.passed == before:
+        verdict = "failed" if report.failed else "no test passed"
+    if verdict != "passed":
+        report.verdict = verdict
+        if not report.failed:
+            report.details += outcome.console.strip().splitlines()[-TAIL:]
 
 
-def keep(folder: Path, kernel: str, outcome: Outcome) -> None:
-    """Writes what a run brought back to the results folder."""
-    (folder / f"{kernel}.console.txt").write_text(outcome.console)
-    for name, kept in (("junit.xml", f"{kernel}.xml"), ("dmesg.txt", f"{kernel}.dmesg.txt")):
-        (folder / kept).unlink(missing_ok=True)
-        if name in outcome.files:
-            (folder / kept).write_bytes(outcome.files[name])
+def keep(folder: Path, kernel: str, outcomes: list[Outcome]) -> None:
+    """Writes what the runs brought back to the results folder."""
+    for stale in (*folder.glob(f"{kernel}.*"),):
+        stale.unlink()
+    (folder / f"{kernel}.console.txt").write_text("\n".join(outcome.console for outcome in outcomes))
+    for outcome in outcomes:
+        for name, content in outcome.files.items():
+            kept = re.sub(r"^junit(.*)\.xml$", r"\1.xml", name)
+            (folder / f"{kernel}.{kept.lstrip('.-')}").write_bytes(content)
 
 
 def test_kernel(kernel: Kernel, options: argparse.Namespace) -> Report:
     """Runs the tests on one kernel; what cannot be built or started is a failure like any other."""
     report = Report(kernel.name)
+    outcomes: list[Outcome] = []
     try:
         parts = prepare(kernel, options.cache, fresh=options.fresh)
         report.release = parts.release
-        print(f"{kernel.name}: booting {parts.release}", flush=True)
-        outcome = run(parts, job(options.tests, options.further, kernel), options.timeout)
+        for job in jobs(options.tests, options.further, kernel):
+            print(f"{kernel.name}: booting {parts.release}{' with systemd' if job.systemd else ''}", flush=True)
+            outcomes.append(run(parts, job, options.timeout))
+            judge(report, outcomes[-1])
     except BuildError as problem:
         report.verdict = "not built"
         report.details += str(problem).splitlines()
-    else:
-        keep(options.results, kernel.name, outcome)
-        judge(report, outcome)
+    keep(options.results, kernel.name, outcomes)
     for line in report.details:
         print(f"    {line}", flush=True)
     counts = f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped"
