@@ -65,7 +65,7 @@ def _job(tests: list[str], further: list[str], kernel: Kernel) -> Job:
     inside = all(Path(test.split("::")[0]).is_relative_to(FROM_CHECKOUT) for test in tests)
     python = "PYTHONPATH=/root/kpf-ebpf /usr/bin/python3" if inside else ".venv/bin/python"
     options = [*_options(kernel, GUEST_JUNIT), *tests, *further]
-    lines = [] if inside else ["make install", "mkdir -p /etc/kpf-ebpf", "touch /etc/kpf-ebpf/no-root-cgroup"]
+    lines = [] if inside else ["scripts/provision .", "mkdir -p /etc/kpf-ebpf", "touch /etc/kpf-ebpf/no-root-cgroup"]
     return Job("\n".join(["set -eu", _patience(), *lines, f"{python} -P -m pytest {shlex.join(options)}", ""]))
 
 
