@@ -14,12 +14,15 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --no-input --quiet
 RUNTIME_PACKAGES := python3-bpfcc python3-venv python3-pyroute2 python3-psutil python3-click python3-cattr \
                     python3-dnspython python3-rich python3-setuptools python3-wheel
 DEMO_PACKAGES := curl ncat iproute2
-VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static git
-KERNELS ?=
 DEB_PACKAGES := dpkg-dev debhelper dh-python pybuild-plugin-pyproject python3-all python3-click python3-setuptools \
                 lowdown git
-TEST_PACKAGES := $(DEMO_PACKAGES) $(DEB_PACKAGES) groff-base bind9-dnsutils dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs \
-                 btrfs-progs squashfuse squashfs-tools fuse3 tinyproxy rsyslog openssl bsdutils
+VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static $(DEB_PACKAGES)
+KERNELS ?=
+# Debian's testing, which has no VERSION_ID, has no vagrant either; tests/packaging goes by the same mark.
+VAGRANT_PACKAGES := $(shell . /etc/os-release && echo $${VERSION_ID:+vagrant vagrant-libvirt})
+TEST_PACKAGES := $(DEMO_PACKAGES) $(DEB_PACKAGES) $(VAGRANT_PACKAGES) groff-base bind9-dnsutils dnsmasq-base \
+                 iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse squashfs-tools fuse3 tinyproxy rsyslog \
+                 openssl bsdutils
 
 BENCH_PACKAGES := nftables iptables
 
