@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from kpf_ebpf.engine.cgroup import find_cgroup
 from kpf_ebpf.engine.enforce import Prepared, View, known_names, prepare
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.machine import require
+from kpf_ebpf.engine.process import EngineStarted
 from kpf_ebpf.engine.snapshot import OBSERVE, policy_path, read_files
-from kpf_ebpf.engine.up import bring_up
+from kpf_ebpf.engine.up import Wish, bring_up
 from kpf_ebpf.resolve.model import ordered_rules
 
 
@@ -68,7 +68,8 @@ def up(
     read = last_good.read(instance, policy) if or_last_good else read_files(policy_path(policy))
     progress = Console(stderr=True)
     with progress.status("starting") as shown:
-        made = bring_up(instance, read, place, lambda text: shown.update(text), seconds=seconds, sure=yes)
+        wish = Wish(seconds, sure=yes, orphan=service.is_managed() and not foreground)
+        made = bring_up(instance, read, place, lambda text: shown.update(text), wish)
     for warning in made.enforced.resolved.warnings:
         show.warn(warning)
     path = Path(read.snapshot.file)
@@ -85,11 +86,13 @@ def up(
         sys.exit(_stay(made.engine))
 
 
-def _stay(engine: subprocess.Popen[bytes]) -> int:
+def _stay(engine: EngineStarted) -> int:
     """Waits for the Engine; passes on what should end it. Enforcement goes on without it."""
+    assert engine.child is not None
+    child = engine.child
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: engine.terminate())
-    status = engine.wait()
+        signal.signal(number, lambda *_: child.terminate())
+    status = child.wait()
     show.line("the Engine ended; the policy is still enforced (kpf-ebpf down ends that)")
     return 0 if status == 0 else 1
 

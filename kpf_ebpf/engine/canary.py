@@ -83,7 +83,7 @@ def prove(pins: Path, cgroup: Path, counters: dict[str, int]) -> Canary:
     try:
         numbers = counters["canary/permitted"], counters["canary/denied"]
         before = read_counters(pins, numbers)
-        with perch_below(cgroup) as perch:
+        with perch_below(pins, cgroup) as perch:
             text = _fly(pins, perch)
         after = read_counters(pins, numbers)
     except (OSError, KeyError) as problem:

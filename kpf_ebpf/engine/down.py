@@ -43,7 +43,7 @@ def take_down(instance: Instance, folder: str | None, *, own: bool = False) -> N
     _disarm(instance)
     try:
         if folder is not None:
-            remove_perches(Path(folder))
+            remove_perches(instance.pins, Path(folder))
             group = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 hooks.detach(instance.pins, group)

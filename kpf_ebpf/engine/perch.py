@@ -14,22 +14,36 @@ from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
 
-PERCH = "kpf-perch-"
-"""How the names of such cgroups begin."""
+
+def perches(pins: Path, cgroup: Path) -> Path:
+    """The cgroup below which an instance's perches are.
+
+    Whoever attaches makes it: the Engine has given up the right to make one in the root cgroup, which root may not
+    write to either.
+    """
+    return cgroup / f"kpf-perches-{pins.name}"
 
 
-def remove_perches(cgroup: Path) -> None:
-    """Removes those that commands left which were killed; a living one's stays."""
-    for left in cgroup.glob(f"{PERCH}*"):
-        if not Path("/proc", left.name.removeprefix(PERCH)).exists():
+def remove_dead(pins: Path, cgroup: Path) -> None:
+    """Removes the perches that commands left which were killed; a living one's stays."""
+    for left in perches(pins, cgroup).glob("[0-9]*"):
+        if not Path("/proc", left.name).exists():
             with contextlib.suppress(OSError):
                 left.rmdir()
 
 
+def remove_perches(pins: Path, cgroup: Path) -> None:
+    """Removes the place of perches, too, unless somebody is there."""
+    remove_dead(pins, cgroup)
+    with contextlib.suppress(OSError):
+        perches(pins, cgroup).rmdir()
+
+
 @contextmanager
-def perch_below(cgroup: Path) -> Iterator[Path]:
+def perch_below(pins: Path, cgroup: Path) -> Iterator[Path]:
     """A cgroup for one process, since a cgroup with children may not take processes."""
-    path = cgroup / f"{PERCH}{os.getpid()}"
+    path = perches(pins, cgroup) / str(os.getpid())
+    path.parent.mkdir(exist_ok=True)
     path.mkdir(exist_ok=True)  # one of this number may have died here
     try:
         yield path
@@ -53,7 +67,7 @@ def find_home(pins: Path, cgroup: Path) -> int:
 
 def _seen_by_hook(pins: Path, cgroup: Path) -> int:
     answer_read, answer_write = os.pipe()
-    with perch_below(cgroup) as perch:
+    with perch_below(pins, cgroup) as perch:
         child = os.fork()
         if child == 0:
             try:

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from kpf_ebpf.engine import records, service
@@ -21,7 +22,7 @@ PATIENCE = 30.0
 """Seconds the Engine may take to start, or to end: emulated processors are slow."""
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 """What the Engine sees beside the proxy that ``up`` saw."""
-READY, GO = b"ready\n", b"go\n"
+READY, GO, ORPHAN = b"ready", b"go\n", "orphan"
 
 
 def living(instance: Instance) -> int | None:
@@ -32,46 +33,62 @@ def living(instance: Instance) -> int | None:
     return known.pid if _is_engine(known.pid, instance) else None
 
 
-def start(instance: Instance, identify: Identify) -> subprocess.Popen[bytes]:
+@dataclass(frozen=True, slots=True)
+class EngineStarted:
+    """The Engine's process id; ``child``: its process, if it is a child of this one."""
+
+    pid: int
+    child: subprocess.Popen[bytes] | None
+
+
+def start(instance: Instance, identify: Identify, *, orphan: bool = False) -> EngineStarted:
     """Starts the Engine, registers it, and lets it begin. Raises EngineError with what it said if it does not.
 
-    It runs isolated (-I), so that nobody's environment can make it load anything else.
+    It runs isolated (-I), so that nobody's environment can make it load anything else. An ``orphan`` is process 1's
+    child from its first moment: systemd waits for no other's.
     """
     make_folder(instance.log)
     complaints = os.open(instance.log / "engine.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     try:
-        engine = subprocess.Popen(
-            [sys.executable, "-I", "-m", "kpf_ebpf.engine", instance.name],
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-m", "kpf_ebpf.engine", instance.name, *([ORPHAN] if orphan else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
             cwd="/",
-            env=ENVIRONMENT
-            | service.environment()
-            | {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ},
+            env=_environment(),
             start_new_session=True,
         )
     finally:
         os.close(complaints)
-    assert engine.stdin is not None and engine.stdout is not None
-    heard, _, _ = select.select([engine.stdout], [], [], PATIENCE)
-    if not heard or engine.stdout.readline() != READY:
-        engine.kill()
-        engine.wait()
+    assert child.stdin is not None and child.stdout is not None
+    heard, _, _ = select.select([child.stdout], [], [], PATIENCE)
+    word, _, number = (child.stdout.readline() if heard else b"").strip().partition(b" ")
+    if word != READY or not number.isdigit():
+        child.kill()
+        child.wait()
         raise EngineError(f"the Engine did not start; see {instance.log}/engine.log")
-    started = processes.start_time(engine.pid)
+    pid = int(number)
+    started = processes.start_time(pid)
     assert started is not None
-    executable = os.open(f"/proc/{engine.pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    executable = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        processes.register(instance.pins, engine.pid, abi.Component.ENGINE, identify(executable))
+        processes.register(instance.pins, pid, abi.Component.ENGINE, identify(executable))
     finally:
         os.close(executable)
     records.forget(instance, Losses)
-    records.write(instance, EngineProcess(engine.pid, started))
-    engine.stdin.write(GO)
-    engine.stdin.close()
-    engine.stdout.close()
-    return engine
+    records.write(instance, EngineProcess(pid, started))
+    child.stdin.write(GO)
+    child.stdin.close()
+    child.stdout.close()
+    if orphan:
+        child.wait()
+    return EngineStarted(pid, None if orphan else child)
+
+
+def _environment() -> dict[str, str]:
+    proxies = {name: os.environ[name] for name in PROXY_VARIABLES if name in os.environ}
+    return ENVIRONMENT | service.environment() | proxies
 
 
 def stop(instance: Instance) -> None:

@@ -1,4 +1,4 @@
-"""What systemd is told, where it started us (sd_notify(3)): who the Engine is, that it lives, and what is so.
+"""What systemd is told, where it started us (sd_notify(3)): who the Engine is, that it lives, and what is enforced.
 
 Without a service manager nothing is told to anybody.
 """
@@ -14,6 +14,11 @@ VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
 """What a service manager sets for ``up``, and ``up`` for the Engine."""
 PARTS = 4
 """Signs of life in the time after which a service counts as stuck."""
+
+
+def is_managed() -> bool:
+    """Whether a service manager started us that wants to hear of the Engine."""
+    return VARIABLES[0] in os.environ
 
 
 def environment() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from kpf_ebpf.engine.enforce import Terms, enforce
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, make_folder
 from kpf_ebpf.engine.heart import Heart
-from kpf_ebpf.engine.perch import find_home, remove_perches
+from kpf_ebpf.engine.perch import find_home, remove_dead, remove_perches
+from kpf_ebpf.engine.process import EngineStarted
 from kpf_ebpf.engine.records import Attachment, Enforced, Pending
 from kpf_ebpf.engine.session import guarded
 from kpf_ebpf.engine.snapshot import ReadPolicy
@@ -38,31 +38,35 @@ class Up:
     enforced: Enforced
     attachment: Attachment
     canary: canary.Canary
-    engine: subprocess.Popen[bytes]
+    engine: EngineStarted
 
 
-def bring_up(
-    instance: Instance,
-    policy: ReadPolicy,
-    place: Attachment,
-    tell: Tell,
-    *,
-    seconds: int | None = None,
-    sure: bool = False,
-) -> Up:
-    """Enforces a policy on a cgroup, for so many ``seconds`` unless confirmed; returns once the canary has proven it.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a policy is to be enforced: for so many ``seconds`` unless confirmed; ``sure``: whomever it cuts off.
 
-    Raises EngineError, also (unless ``sure`` or on trial) for a policy that would cut the session this
-    is run from. What was enforced before is enforced then as before; if nothing was, nothing is.
+    ``orphan``: the Engine shall be no child of this process (process.start).
+    """
+
+    seconds: int | None = None
+    sure: bool = False
+    orphan: bool = False
+
+
+def bring_up(instance: Instance, policy: ReadPolicy, place: Attachment, tell: Tell, wish: Wish) -> Up:
+    """Enforces a policy on a cgroup; returns once the canary has proven it.
+
+    Raises EngineError, also (unless sure, or on trial) for a policy that would cut the session this is run from. What
+    was enforced before is enforced then as before; if nothing was, nothing is.
     """
     with instance.locked():
         trial.settle(instance)
         before = records.enforced(instance)
-        _require_same_place(instance, place, seconds, before)
-        until = None if seconds is None else trial.moment(seconds)
+        _require_same_place(instance, place, wish.seconds, before)
+        until = None if wish.seconds is None else trial.moment(wish.seconds)
         _make_folders(instance)
         try:
-            return _replace(instance, policy, place, before, tell, (until, sure))
+            return _replace(instance, policy, place, before, tell, (until, wish))
         except BaseException:
             if before is None:
                 down.take_down(instance, place.folder)
@@ -90,9 +94,9 @@ def _replace(
     place: Attachment,
     before: Enforced | None,
     tell: Tell,
-    manner: tuple[int | None, bool],
+    manner: tuple[int | None, Wish],
 ) -> Up:
-    """``manner``: until when on trial, and whether the caller is sure."""
+    """``manner``: until when on trial, and what else is wished."""
     tell("loading the programs")
     filtered = place.adapters != ()
     try:
@@ -114,7 +118,7 @@ def _replace(
         settle(programs.descriptors["kpf_settle"])
     except OSError as problem:
         raise EngineError(f"{problem.strerror}; run `kpf-ebpf doctor`; what was enforced before stands") from problem
-    remove_perches(Path(place.folder))
+    remove_dead(instance.pins, Path(place.folder))
     scan(instance.pins, programs.identify)
     home = find_home(instance.pins, Path(place.folder))
     adopt(instance.pins, home)
@@ -122,8 +126,8 @@ def _replace(
         adapters.pin(instance.pins, programs.descriptors)
     adapters.set_reach(instance.pins, home, Path(place.folder), len(Path(place.path).parts) - 1)
     _filter_adapters(instance, place)
-    until, sure = manner
-    terms = Terms(until, guarded(programs.identify, place, sure or until is not None))
+    until, wish = manner
+    terms = Terms(until, guarded(programs.identify, place, wish.sure or until is not None))
     former, former_trial = read_active(instance.pins), read_trial(instance.pins)
     with Heart(instance.pins):  # until the Engine has a heart of its own
         tell("resolving the policy")
@@ -139,7 +143,7 @@ def _replace(
         last_good.keep(instance, enforced)
         if old_place is not None and old_place.folder != place.folder:
             _leave(instance, old_place)
-        engine = _new_engine(instance, programs, tell)
+        engine = _new_engine(instance, programs, wish.orphan, tell)
     tell("ending connections that the policy denies")
     cut(instance.pins, made.image, place)  # with the Engine there, so that the log has them
     return Up(enforced, place, sung, engine)
@@ -154,10 +158,10 @@ def _filter_adapters(instance: Instance, place: Attachment) -> None:
         raise EngineError(f"adapters: {problem.strerror}; leave out --adapter, or run `kpf-ebpf doctor`") from problem
 
 
-def _new_engine(instance: Instance, programs: Programs, tell: Tell) -> subprocess.Popen[bytes]:
+def _new_engine(instance: Instance, programs: Programs, orphan: bool, tell: Tell) -> EngineStarted:
     tell("starting the Engine")
     process.stop(instance)
-    return process.start(instance, programs.identify)
+    return process.start(instance, programs.identify, orphan=orphan)
 
 
 def _go_back(instance: Instance, former: Active, on_trial: Trial | None, before: Enforced) -> None:
@@ -177,5 +181,6 @@ def _leave(instance: Instance, place: Attachment) -> None:
         return
     try:
         hooks.detach(instance.pins, group)
+        remove_perches(instance.pins, Path(place.folder))
     finally:
         os.close(group)

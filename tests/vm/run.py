@@ -71,8 +71,10 @@ def _job(tests: list[str], further: list[str], kernel: Kernel) -> Job:
 
 def _boot_job(further: list[str], kernel: Kernel) -> Job:
     """Runs at each boot with that boot's file of tests; two versions of the package are at hand."""
-    options = shlex.join([*_options(kernel, "FILE"), *further]).replace("FILE", '"$RESULTS/junit-$STAGE.xml"')
-    lines = ["set -eu", _patience(), "cd /root/kpf-ebpf", f'/usr/bin/python3 -P -m pytest {options} "$1"', ""]
+    options = shlex.join(["--exitfirst", *_options(kernel, "FILE"), *further]).replace(
+        "FILE", '"$RESULTS/junit-$STAGE.xml"'
+    )
+    lines = ["set -eu", "cd /root/kpf-ebpf", _patience(), f'/usr/bin/python3 -P -m pytest {options} "$1"', ""]
     return Job("\n".join(lines), packages(), systemd=True)
 
 
