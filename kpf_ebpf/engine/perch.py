@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,19 +16,26 @@ from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
 
 
-def perches(pins: Path, cgroup: Path) -> Path:
-    """The cgroup below which an instance's perches are.
+PERCH = "kpf-perch-"
+"""How the names of such cgroups begin."""
 
-    Whoever attaches makes it: the Engine has given up the right to make one in the root cgroup, which root may not
-    write to either.
+
+def perches(pins: Path, cgroup: Path) -> Path:
+    """The cgroup below which an instance's perches are: the firewalled one, if the Engine can make cgroups there.
+
+    In the root cgroup, to which root may not write either, it cannot: it has given up the right to do so all the same.
+    There whoever attaches makes a place for it.
     """
+    status = cgroup.stat()
+    if status.st_uid == 0 and status.st_mode & stat.S_IWUSR:
+        return cgroup
     return cgroup / f"kpf-perches-{pins.name}"
 
 
 def remove_dead(pins: Path, cgroup: Path) -> None:
     """Removes the perches that commands left which were killed; a living one's stays."""
-    for left in perches(pins, cgroup).glob("[0-9]*"):
-        if not Path("/proc", left.name).exists():
+    for left in perches(pins, cgroup).glob(f"{PERCH}*"):
+        if not Path("/proc", left.name.removeprefix(PERCH)).exists():
             with contextlib.suppress(OSError):
                 left.rmdir()
 
@@ -35,15 +43,19 @@ def remove_dead(pins: Path, cgroup: Path) -> None:
 def remove_perches(pins: Path, cgroup: Path) -> None:
     """Removes the place of perches, too, unless somebody is there."""
     remove_dead(pins, cgroup)
-    with contextlib.suppress(OSError):
-        perches(pins, cgroup).rmdir()
+    place = perches(pins, cgroup)
+    if place != cgroup:
+        with contextlib.suppress(OSError):
+            place.rmdir()
 
 
 @contextmanager
 def perch_below(pins: Path, cgroup: Path) -> Iterator[Path]:
     """A cgroup for one process, since a cgroup with children may not take processes."""
-    path = perches(pins, cgroup) / str(os.getpid())
-    path.parent.mkdir(exist_ok=True)
+    place = perches(pins, cgroup)
+    if place != cgroup:
+        place.mkdir(exist_ok=True)
+    path = place / f"{PERCH}{os.getpid()}"
     path.mkdir(exist_ok=True)  # one of this number may have died here
     try:
         yield path

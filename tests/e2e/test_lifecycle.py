@@ -78,7 +78,7 @@ def test_what_killed_commands_left_stops_nobody(bench: Bench) -> None:
     bench.up(policy=DENY_ALL)
     before = int(bench.status()["engine"])
     Path("/run/kpf-ebpf", bench.instance, "engine.json").write_text("half a rec")
-    left = bench.cgroup / f"kpf-perches-{bench.instance}/999999999"
+    left = bench.cgroup / "kpf-perch-999999999"
     left.mkdir()
     bench.up()
     after = bench.status()

@@ -108,7 +108,7 @@ def again(bench: Bench, found: Found) -> None:
 
 def perches(bench: Bench) -> list[Path]:
     """The cgroups of canaries that are there no more."""
-    return list(bench.cgroup.glob("kpf-perches-*/[0-9]*"))
+    return list(bench.cgroup.glob("kpf-perch-*"))
 
 
 def run(setting: Setting) -> None:
