@@ -15,7 +15,6 @@ from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
 
-
 PERCH = "kpf-perch-"
 """How the names of such cgroups begin."""
 

@@ -30,7 +30,7 @@ from tests.boot.machine import (
     under_load,
 )
 
-KILLS = 3
+KILLS = 2
 DROP_IN = Path(f"/etc/systemd/system/{SERVICE}.d/test.conf")
 
 
@@ -140,5 +140,5 @@ def test_a_stuck_engine_is_replaced() -> None:
 
 def test_the_next_boot_is_prepared() -> None:
     """A policy of denials, whose names nobody resolves, is what the next boot shall find."""
-    assert [one["addresses"] for one in look()["names"]] == [[]]
+    assert not any(one["addresses"] for one in look()["names"])
     assert once(DENIED) == "EPERM" and not (KEPT / "early").exists()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.engine.enforce import POLICY
 from kpf_ebpf.engine.folders import DEFAULT, LOG, STATE
+from kpf_ebpf.engine.snapshot import POLICY
 from kpf_ebpf.kernel.compiled import CACHE
 from kpf_ebpf.policy.load import load
 
