@@ -28,16 +28,16 @@ BENCH_PACKAGES := nftables iptables
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
-.PHONY: install demo fuzz reliability bench bench-micro vm-test vm-packages deb deb-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
+.PHONY: verified install demo fuzz reliability bench bench-micro vm-test vm-packages deb deb-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
 
 demo: install demo-packages ## curl permitted, ncat denied, in namespaces of its own; leaves nothing behind
 	scripts/demo
 
-vm-test: vm-packages ## boots stock Debian kernels and tests in them: KERNELS="6.1 7.3" TESTS=tests/kernel RESULTS=folder
+vm-test: vm-packages ## boots stock Debian kernels and tests in them: KERNELS="6.1 7.3" TESTS=tests/kernel RESULTS=folder ACCEPT=1
 	$(SYSTEM_PYTHON) tests/vm/run.py --kernels "$(KERNELS)" $(if $(TESTS),--tests $(TESTS)) \
-	    $(if $(RESULTS),--results $(RESULTS)) $(if $(KERNELS)$(TESTS),,--record docs/kernels.md)
+	    $(if $(RESULTS),--results $(RESULTS)) $(if $(ACCEPT),--accept) $(if $(KERNELS)$(TESTS),,--record docs/kernels.md)
 
 SECONDS_EACH ?= 60
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
@@ -60,6 +60,9 @@ bench-micro: install $(VENV)/dev ## a flow's classification in ns, and instructi
 
 deb: deb-packages ## build/kpf-ebpf_VERSION_all.deb, from a clean copy of the tracked files; DEB_VERSION=0.1.1 to try an upgrade
 	scripts/deb $(DEB_VERSION)
+
+verified: install $(VENV)/dev ## accepts what the programs cost the verifier here; vm-test ACCEPT=1 does it there
+	PYTHONPATH=. $(PYTHON) -m tests.kernel.verified
 
 lint: checks
 

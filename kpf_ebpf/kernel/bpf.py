@@ -70,12 +70,21 @@ def _short(name: str) -> bytes:
 
 
 def load_program(
-    name: str, kind: int, code: bytes, attach_type: int, target: int = 0, log: ctypes.Array[ctypes.c_char] | None = None
+    name: str,
+    kind: int,
+    code: bytes,
+    attach_type: int,
+    target: int = 0,
+    log: ctypes.Array[ctypes.c_char] | None = None,
+    level: int = 1,
 ) -> int:
-    """Has the kernel verify and take a program; its descriptor. ``target``: the BTF id of what it attaches to."""
+    """Has the kernel verify and take a program; its descriptor. ``target``: the BTF id of what it attaches to.
+
+    ``level``: what the verifier writes to a ``log``: 1 its way, 4 its figures.
+    """
     block, license_text = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"GPL")
     attributes = struct.pack("=IIQQ", kind, len(code) // 8, _pointer(block), _pointer(license_text))
-    attributes += struct.pack("=IIQII", 1, len(log), _pointer(log), 0, 0) if log else bytes(24)
+    attributes += struct.pack("=IIQII", level, len(log), _pointer(log), 0, 0) if log else bytes(24)
     attributes += _short(name) + struct.pack("=II", 0, attach_type) + bytes(36) + struct.pack("=I", target)
     return call(PROG_LOAD, attributes)
 

@@ -44,11 +44,19 @@ def page(reports: list[Report], date: str) -> str:
             for one in reports
         ],
     )  # fmt: skip
-    lines += ["", "## Instructions that the verifier walked", "", "0: the kernel does not tell (before 5.16).", ""]
-    names = sorted({name for one in reports for name in one.properties if name.startswith("verified ")})
-    rows = [(name[9:], *(one.properties.get(name, "-") for one in reports)) for name in names]
-    lines += _markdown(("program", *(one.kernel for one in reports)), rows)
+    lines += _costs("Instructions that the verifier walked", "verified ", reports)
+    lines += _costs("Milliseconds that it took, emulated", "loaded ", reports)
     return "\n".join([*lines, ""])
+
+
+def _costs(title: str, prefix: str, reports: list[Report]) -> list[str]:
+    """A table of programs by kernels, with the sum of each kernel's."""
+    names = sorted({name for one in reports for name in one.properties if name.startswith(prefix)})
+    rows = [(name.removeprefix(prefix), *(one.properties.get(name, "-") for one in reports)) for name in names]
+    sums = [sum(float(one.properties.get(name, 0)) for name in names) for one in reports]
+    rows.append(("all", *(f"{one:.0f}" for one in sums)))
+    head = ("program", *(one.kernel for one in reports))
+    return ["", f"## {title}", "", *_markdown(head, rows)]
 
 
 def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -159,6 +159,17 @@ def test_kernel(kernel: Kernel, options: argparse.Namespace) -> Report:
     return report
 
 
+def accept(reports: list[Report]) -> None:
+    """Writes down what each program costs the verifier of these kernels (tests/kernel/verified.py)."""
+    sys.path.insert(0, str(ROOT))
+    from tests.kernel import verified
+
+    for report in reports:
+        figures = {name[9:]: int(value) for name, value in report.properties.items() if name.startswith("verified ")}
+        if figures:
+            verified.accept({verified.environment(report.release, report.properties["bcc"]): figures})
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line, checked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -170,6 +181,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="folder for JUnit files and output (default: in the cache)")
     parser.add_argument("--record", type=Path, help="page to write what was found to (docs/kernels.md)")
     parser.add_argument("--timeout", type=int, default=LIMIT, help="seconds per kernel (default: %(default)s)")
+    parser.add_argument("--accept", action="store_true", help="accept what programs cost the verifier there")
     parser.add_argument("--fresh", action="store_true", help="look for newer kernels now; else once a day")
     parser.add_argument("further", nargs="*", help="further arguments for pytest, after --")
     options = parser.parse_args(arguments)
@@ -190,6 +202,8 @@ def main(arguments: list[str]) -> int:
     print(f"\n{table(reports)}\nJUnit files and output: {options.results}", flush=True)
     if options.record:
         options.record.write_text(page(reports, datetime.now(UTC).date().isoformat()))
+    if options.accept:
+        accept(reports)
     return 0 if all(report.verdict == "passed" for report in reports) else 1
 
 
