@@ -16,6 +16,7 @@ import shlex
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -152,10 +153,12 @@ def test_kernel(kernel: Kernel, options: argparse.Namespace) -> Report:
         report.verdict = "not built"
         report.details += str(problem).splitlines()
     keep(options.results, kernel.name, outcomes)
-    for line in report.details:
-        print(f"    {line}", flush=True)
     counts = f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped"
-    print(f"{kernel.name}: {report.verdict} ({counts}; {report.seconds:.0f} s)", flush=True)
+    lines = [
+        *(f"    {line}" for line in report.details),
+        f"{kernel.name}: {report.verdict} ({counts}; {report.seconds:.0f} s)",
+    ]
+    print("\n".join(lines), flush=True)
     return report
 
 
@@ -182,6 +185,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--record", type=Path, help="page to write what was found to (docs/kernels.md)")
     parser.add_argument("--timeout", type=int, default=LIMIT, help="seconds per kernel (default: %(default)s)")
     parser.add_argument("--accept", action="store_true", help="accept what programs cost the verifier there")
+    jobs = max(1, os.cpu_count() or 1)
+    parser.add_argument("--jobs", type=int, default=jobs, help="kernels at a time (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="look for newer kernels now; else once a day")
     parser.add_argument("further", nargs="*", help="further arguments for pytest, after --")
     options = parser.parse_args(arguments)
@@ -198,7 +203,10 @@ def main(arguments: list[str]) -> int:
     """Runs the matrix; 0 only if all of it passed."""
     options = parse(arguments)
     options.results.mkdir(parents=True, exist_ok=True)
-    reports = [test_kernel(kernel, options) for kernel in options.kernels]
+    if any(Path(test).is_relative_to(BOOT) for test in options.tests):
+        packages()  # once for all
+    with ThreadPoolExecutor(options.jobs) as machines:
+        reports = list(machines.map(lambda kernel: test_kernel(kernel, options), options.kernels))
     print(f"\n{table(reports)}\nJUnit files and output: {options.results}", flush=True)
     if options.record:
         options.record.write_text(page(reports, datetime.now(UTC).date().isoformat()))
