@@ -88,5 +88,7 @@ def test_a_purge_leaves_nothing() -> None:
     finally:
         os.close(group)
     assert not any(left.values()), left
-    assert not list(Path("/sys/fs/bpf").glob("kpf-ebpf*")) and not Path("/run/kpf-ebpf").exists()
-    assert not files() - set(json.loads((KEPT / "files").read_text()))
+    assert not list(Path("/sys/fs/bpf").glob("kpf-ebpf*")) and not list(Path("/sys/fs/cgroup").glob("kpf-*"))
+    assert not Path("/run/kpf-ebpf").exists() and not Path("/var/log/kpf-ebpf").exists()
+    remaining = sorted(files() - set(json.loads((KEPT / "files").read_text())))
+    assert not remaining, " ".join(remaining)
