@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
+import psutil
+
+from kpf_ebpf.engine.run import CANARY_PERIOD
 from tests.boot.machine import (
     BAD,
     DENIED,
@@ -61,6 +66,13 @@ def test_names_that_nobody_answers_for_hold_nothing_up() -> None:
     """Their rules wait for addresses; everything else is enforced."""
     assert eventually(lambda: all(one["error"] for one in look()["names"]))
     assert not any(one["addresses"] for one in look()["names"])
+
+
+def test_the_engine_proves_enforcement_by_itself() -> None:
+    """Once a minute it sends the canary out, with the few rights it has kept; what fails stands in the warnings."""
+    born = psutil.Process(main_process()).create_time()
+    assert eventually(lambda: time.time() - born > CANARY_PERIOD + 10, CANARY_PERIOD * 2)
+    assert not [line for line in look()["warnings"] if "canary" in line]
 
 
 def test_the_next_boot_is_prepared() -> None:
