@@ -44,19 +44,27 @@ def page(reports: list[Report], date: str) -> str:
             for one in reports
         ],
     )  # fmt: skip
+    lines += _table("Tests passed, by file", "file", "passed ", reports)
+    lines += _table("Hooks", "hook", "hook ", reports)
+    lines += _table("Features", "feature", "feature ", reports)
+    lines += _table("What `kpf-ebpf doctor` found", "is there", "doctor ", reports)
     lines += _costs("Instructions that the verifier walked", "verified ", reports)
     lines += _costs("Milliseconds that it took, emulated", "loaded ", reports)
     return "\n".join([*lines, ""])
 
 
+def _table(title: str, head: str, prefix: str, reports: list[Report]) -> list[str]:
+    """A table of properties of this kind by kernels, in the order in which they were first told."""
+    names = list(dict.fromkeys(name for one in reports for name in one.properties if name.startswith(prefix)))
+    rows = [(name.removeprefix(prefix), *(one.properties.get(name, "-") for one in reports)) for name in names]
+    return ["", f"## {title}", "", *_markdown((head, *(one.kernel for one in reports)), rows)]
+
+
 def _costs(title: str, prefix: str, reports: list[Report]) -> list[str]:
     """A table of programs by kernels, with the sum of each kernel's."""
-    names = sorted({name for one in reports for name in one.properties if name.startswith(prefix)})
-    rows = [(name.removeprefix(prefix), *(one.properties.get(name, "-") for one in reports)) for name in names]
-    sums = [sum(float(one.properties.get(name, 0)) for name in names) for one in reports]
-    rows.append(("all", *(f"{one:.0f}" for one in sums)))
-    head = ("program", *(one.kernel for one in reports))
-    return ["", f"## {title}", "", *_markdown(head, rows)]
+    values = [[float(value) for name, value in one.properties.items() if name.startswith(prefix)] for one in reports]
+    sums = ("all", *(f"{sum(one):.0f}" for one in values))
+    return [*_table(title, "program", prefix, reports), f"| {' | '.join(sums)} |"]
 
 
 def _markdown(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -16,6 +16,7 @@ import shlex
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
@@ -95,6 +96,7 @@ def read_junit(data: bytes, report: Report) -> None:
     """Counts a JUnit file's tests into the report, with a line for each that failed."""
     tree = ElementTree.fromstring(data)
     report.properties |= {one.get("name", ""): one.get("value", "") for one in tree.iter("property")}
+    passed: Counter[str] = Counter()
     for case in tree.iter("testcase"):
         bad = next((part for part in case if part.tag in ("failure", "error")), None)
         if bad is not None:
@@ -105,6 +107,8 @@ def read_junit(data: bytes, report: Report) -> None:
             report.skipped += 1
         else:
             report.passed += 1
+            passed[(case.get("classname") or "").replace(".", "/")] += 1
+    report.properties |= {f"passed {name}": str(count) for name, count in passed.items()}
 
 
 def judge(report: Report, outcome: Outcome) -> None:
@@ -121,6 +125,8 @@ def judge(report: Report, outcome: Outcome) -> None:
         verdict = f"exit status {outcome.status}"
     elif report.failed or report.passed == before:
         verdict = "failed" if report.failed else "no test passed"
+    elif report.skipped:
+        verdict = "skipped tests"  # what a kernel should have, and a test does not find, is a failure
     if verdict != "passed":
         report.verdict = verdict
         if not report.failed:
@@ -129,7 +135,7 @@ def judge(report: Report, outcome: Outcome) -> None:
 
 def keep(folder: Path, kernel: str, outcomes: list[Outcome]) -> None:
     """Writes what the runs brought back to the results folder."""
-    for stale in (*folder.glob(f"{kernel}.*"),):
+    for stale in list(folder.glob(f"{kernel}.*")):
         stale.unlink()
     (folder / f"{kernel}.console.txt").write_text("\n".join(outcome.console for outcome in outcomes))
     for outcome in outcomes:
