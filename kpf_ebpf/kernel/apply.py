@@ -37,6 +37,7 @@ def fill_slot(
     Nothing writes to an inner map once it is made: what slot ``model`` holds by ``known``, the slots share.
     """
     contents = {}
+    bpf.lift_limit()
     for name, items in pack_image(image).items():
         contents[name] = _digest(items)
         with opened(pins / name) as outer:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,6 +43,15 @@ def call(command: int, attributes: bytes) -> int:
 
 def _pointer(data: ctypes.Array[ctypes.c_char]) -> int:
     return ctypes.addressof(data)
+
+
+def lift_limit() -> None:
+    """Lets this process have as many maps as it needs: up to 5.10 they count as locked memory.
+
+    Where the limit may not be lifted and holds, the kernel refuses the maps with EPERM.
+    """
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def create_map(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,10 +129,7 @@ def load(pins: Path, more: Collection[str] = ()) -> Programs:
     misfit = check_pins(pins)
     if misfit:
         raise LoadError(f"{pins} was left by another version: {misfit}; run `kpf-ebpf down`, then `up` again")
-    with contextlib.suppress(
-        ValueError
-    ):  # up to 5.10 maps count against this limit; where it holds, the kernel says so
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    bpf.lift_limit()
     programs = compiled(offsets, pins / "compile").programs
     descriptors: dict[str, int] = {}
     try:
