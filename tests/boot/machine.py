@@ -156,7 +156,7 @@ class Tally:
 
 @contextmanager
 def under_load() -> Iterator[Tally]:
-    """Have both at work at full rate; how it went is in the tally afterwards."""
+    """Have both at work; how it went is in the tally afterwards."""
     tally = Tally({}, {})
     with started(PERMITTED, "listen"), started(PERMITTED, "often") as good, started(DENIED, "often") as bad:
         yield tally

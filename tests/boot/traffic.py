@@ -12,11 +12,14 @@ import json
 import signal
 import socket
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 PATIENCE = 30.0
 """Seconds an answer may take: emulated processors are slow."""
+PAUSE = 0.01
+"""Seconds between two exchanges, so that what is tried meanwhile gets done, too."""
 
 
 def exchange(address: str, port: int) -> str:
@@ -47,6 +50,7 @@ def often(address: str, port: int) -> None:
     print("ready", flush=True)
     while not ended:
         found[exchange(address, port)] += 1
+        time.sleep(PAUSE)
     print(json.dumps(found), flush=True)
 
 

@@ -17,13 +17,14 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from archive import BuildError, output
-from image import prepare
+from image import Parts, prepare
 from kernels import KERNELS, Kernel, chosen
 from machine import NO_EXIT_LINE, ROOT, Job, Outcome, has_kvm, run
 from record import Report, page, table
@@ -35,7 +36,7 @@ BOOT = "tests/boot"
 """Tests of a machine that boots with the package installed; each file of them is one boot."""
 TESTS = (FROM_CHECKOUT, "tests/guest", BOOT)
 """What every kernel is tested with."""
-LIMIT = 1500
+LIMIT = 2400
 PATIENCE = 6
 """Times longer than elsewhere that the tests wait under emulation."""
 TAIL = 25
@@ -144,27 +145,54 @@ def keep(folder: Path, kernel: str, outcomes: list[Outcome]) -> None:
             (folder / f"{kernel}.{kept.lstrip('.-')}").write_bytes(content)
 
 
-def test_kernel(kernel: Kernel, options: argparse.Namespace) -> Report:
-    """Runs the tests on one kernel; what cannot be built or started is a failure like any other."""
-    report = Report(kernel.name)
-    outcomes: list[Outcome] = []
+@dataclass(slots=True)
+class Machines:
+    """A kernel's machines, waiting or at work; ``problem``: why there are none."""
+
+    kernel: Kernel
+    release: str = "-"
+    outcomes: list[Future[Outcome]] = field(default_factory=list)
+    problem: str = ""
+
+
+def begin(kernel: Kernel, options: argparse.Namespace, pool: ThreadPoolExecutor) -> Machines:
+    """Builds what a kernel's machines are made of, and queues them; what cannot be built is a problem."""
+    machines = Machines(kernel)
     try:
         parts = prepare(kernel, options.cache, fresh=options.fresh)
-        report.release = parts.release
+        machines.release = parts.release
         for job in jobs(options.tests, options.further, kernel):
-            print(f"{kernel.name}: booting {parts.release}{' with systemd' if job.systemd else ''}", flush=True)
-            outcomes.append(run(parts, job, options.timeout))
-            judge(report, outcomes[-1])
+            machines.outcomes.append(pool.submit(_boot, kernel, parts, job, options.timeout))
     except BuildError as problem:
+        machines.problem = str(problem)
+    return machines
+
+
+def _boot(kernel: Kernel, parts: Parts, job: Job, seconds: int) -> Outcome:
+    what = " with systemd" if job.systemd else ""
+    print(f"{kernel.name}: booting {parts.release}{what}", flush=True)
+    outcome = run(parts, job, seconds)
+    print(f"{kernel.name}: ended{what} with {outcome.status} after {outcome.seconds:.0f} s", flush=True)
+    return outcome
+
+
+def finish(machines: Machines, results: Path) -> Report:
+    """Waits for a kernel's machines; what they brought back is kept, judged and told."""
+    report = Report(machines.kernel.name, machines.release)
+    outcomes: list[Outcome] = []
+    try:
+        outcomes += [future.result() for future in machines.outcomes]
+    except BuildError as problem:
+        machines.problem = str(problem)
+    for outcome in outcomes:
+        judge(report, outcome)
+    if machines.problem:
         report.verdict = "not built"
-        report.details += str(problem).splitlines()
-    keep(options.results, kernel.name, outcomes)
+        report.details += machines.problem.splitlines()
+    keep(results, report.kernel, outcomes)
     counts = f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped"
-    lines = [
-        *(f"    {line}" for line in report.details),
-        f"{kernel.name}: {report.verdict} ({counts}; {report.seconds:.0f} s)",
-    ]
-    print("\n".join(lines), flush=True)
+    last = f"{report.kernel}: {report.verdict} ({counts}; {report.seconds:.0f} s)"
+    print("\n".join([*(f"    {line}" for line in report.details), last]), flush=True)
     return report
 
 
@@ -189,10 +217,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=default, help="folder for images (KPF_VM_CACHE; %(default)s)")
     parser.add_argument("--results", type=Path, help="folder for JUnit files and output (default: in the cache)")
     parser.add_argument("--record", type=Path, help="page to write what was found to (docs/kernels.md)")
-    parser.add_argument("--timeout", type=int, default=LIMIT, help="seconds per kernel (default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=int, default=LIMIT, help="seconds per machine and boot (default: %(default)s)"
+    )
     parser.add_argument("--accept", action="store_true", help="accept what programs cost the verifier there")
     jobs = max(1, os.cpu_count() or 1)
-    parser.add_argument("--jobs", type=int, default=jobs, help="kernels at a time (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=jobs, help="machines at a time (default: %(default)s)")
     parser.add_argument("--fresh", action="store_true", help="look for newer kernels now; else once a day")
     parser.add_argument("further", nargs="*", help="further arguments for pytest, after --")
     options = parser.parse_args(arguments)
@@ -209,10 +239,9 @@ def main(arguments: list[str]) -> int:
     """Runs the matrix; 0 only if all of it passed."""
     options = parse(arguments)
     options.results.mkdir(parents=True, exist_ok=True)
-    if any(Path(test).is_relative_to(BOOT) for test in options.tests):
-        packages()  # once for all
-    with ThreadPoolExecutor(options.jobs) as machines:
-        reports = list(machines.map(lambda kernel: test_kernel(kernel, options), options.kernels))
+    with ThreadPoolExecutor(options.jobs) as pool:
+        begun = [begin(kernel, options, pool) for kernel in options.kernels]
+        reports = [finish(machines, options.results) for machines in begun]
     print(f"\n{table(reports)}\nJUnit files and output: {options.results}", flush=True)
     if options.record:
         options.record.write_text(page(reports, datetime.now(UTC).date().isoformat()))
