@@ -41,7 +41,7 @@ vm-test: vm-packages ## boots stock Debian kernels and tests in them: KERNELS="6
 
 SECONDS_EACH ?= 60
 test: install test-packages checks ## -P: the tests see the installed package, not the folder of the same name
-	KPF_FUZZ_SECONDS=$(SECONDS_EACH) $(PYTHON) -P -m pytest --numprocesses 3
+	KPF_FUZZ_SECONDS=$(SECONDS_EACH) $(PYTHON) -P -m pytest --numprocesses 5
 
 fuzz: install test-packages $(VENV)/dev ## hostile input: SECONDS_EACH=600 SEED=… FIRST=… TESTS=tests/fuzz/test_policy.py
 	KPF_FUZZ_SECONDS=$(SECONDS_EACH) KPF_FUZZ_SEED=$(SEED) KPF_FUZZ_FIRST=$(FIRST) \

@@ -12,7 +12,6 @@ import json
 import signal
 import socket
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -45,12 +44,10 @@ def listen(address: str, port: int) -> None:
 def often(address: str, port: int) -> None:
     """Exchange until told to end."""
     found: Counter[str] = Counter()
-    ended: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     print("ready", flush=True)
-    while not ended:
+    while not signal.sigtimedwait({signal.SIGTERM}, PAUSE):
         found[exchange(address, port)] += 1
-        time.sleep(PAUSE)
     print(json.dumps(found), flush=True)
 
 
