@@ -1,7 +1,7 @@
 """After a boot the last good policy counts where the file is bad, and what was accepted before it.
 
-A boot is what it leaves of a firewall: no Engine, no pin, no record, a new cgroup; the state folder stays. Real boots are
-in tests/boot.
+A boot is what it leaves of a firewall: no Engine, no pin, no record, a new cgroup; the state folder stays. Real ones
+are in tests/boot.
 """
 
 from __future__ import annotations
