@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
 
+from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.active import beat
 
 PERIOD = 0.1
@@ -20,19 +21,20 @@ class Heart:
     """Beats from a thread of its own, as long as its owner says now and then that it goes on."""
 
     def __init__(self, pins: Path) -> None:
-        self._pins = pins
+        self._map = bpf.open_pinned(pins / "heartbeat")
         self._over = threading.Event()
         self._went_on = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="kpf-heart", daemon=True)
 
     def __enter__(self) -> Heart:
-        beat(self._pins)
+        beat(self._map)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
+        os.close(self._map)
 
     def go_on(self) -> None:
         """The owner is not stuck."""
@@ -41,5 +43,4 @@ class Heart:
     def _work(self) -> None:
         while not self._over.wait(PERIOD):
             if time.monotonic() - self._went_on < STUCK:
-                with contextlib.suppress(OSError):  # `down` has removed the map: there is nothing left to live for
-                    beat(self._pins)
+                beat(self._map)  # also after `down`: then nobody reads it

@@ -148,10 +148,10 @@ def enforced(instance: Instance) -> Enforced | None:
     return read(instance, Enforced) if (instance.pins / "active").exists() else None
 
 
-def changed_at(instance: Instance) -> int:
-    """When the record of what is enforced was last replaced (ns); 0: there is none."""
+def changed_at(instance: Instance, kind: type[Any] = Enforced) -> int:
+    """When the record of a kind was last replaced (ns); 0: there is none."""
     try:
-        return _path(instance, Enforced).stat().st_mtime_ns
+        return _path(instance, kind).stat().st_mtime_ns
     except OSError:
         return 0
 

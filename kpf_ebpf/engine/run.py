@@ -31,7 +31,7 @@ from kpf_ebpf.kernel.pack import pack_file
 from kpf_ebpf.kernel.perf import EventReader
 from kpf_ebpf.resolve.model import ordered_rules
 
-POLL_MS = 200
+POLL_MS = 500
 """Milliseconds between looks at what else is to do."""
 CANARY_PERIOD = 60.0
 """Seconds between proofs of enforcement."""
@@ -63,10 +63,10 @@ class Engine:
         privilege.drop()
         self._malformed = 0
         self._losses = Losses()
-        self._instance = instance
+        self._instance, self._pins = instance, instance.pins
         self._ended = False
         self._rules: dict[int, dict[int, RuleName]] = {}
-        self._read_at = 0
+        self._read_at = self._registered_at = 0
         self._paths_map = bpf.open_pinned(instance.pins / "paths")
         self._paths = PathFinder(self._path_text)
         self._collapser = Collapser()
@@ -82,7 +82,7 @@ class Engine:
         """Works until SIGTERM or SIGINT; then writes what is held back."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
-        with Heart(self._instance.pins) as heart:
+        with Heart(self._pins) as heart:
             while not self._ended:
                 heart.go_on()
                 self._watchdog.look(time.monotonic())
@@ -102,7 +102,7 @@ class Engine:
 
     def _look_at_trial(self) -> None:
         """The programs ended a trial: that is written down. Nothing was there before it: then the Engine ends, too."""
-        if not trial.look(self._instance).unconfirmed:
+        if not trial.is_unsettled(self._pins) or not trial.look(self._instance).unconfirmed:
             return
         try:
             with self._instance.locked(ENGINE):
@@ -115,10 +115,14 @@ class Engine:
 
     def _is_relieved(self) -> bool:
         """Whether another Engine has been registered: one that `up` could not find to end it ends by itself."""
+        changed = records.changed_at(self._instance, EngineProcess)
+        if changed == self._registered_at:
+            return False
         try:
             known = records.read(self._instance, EngineProcess)
         except EngineError:
             return False  # damaged: `up` writes it anew
+        self._registered_at = changed
         return known is not None and known.pid != os.getpid()
 
     def _prove(self, now: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.errors import EngineError
@@ -47,6 +48,15 @@ def look(instance: Instance) -> Now:
     if not trial.is_over():
         return Now(enforced, trial.active, (trial.until - time.monotonic_ns()) / 1e9)
     return Now(pending.former, read_effective(instance.pins), unconfirmed=True)
+
+
+def is_unsettled(pins: Path) -> bool:
+    """Whether a trial is over that nobody has written down yet, as far as the kernel's word tells: cheap to ask."""
+    try:
+        trial = read_trial(pins)
+    except FileNotFoundError:
+        return False  # `down`, or somebody who removed the pins
+    return trial is not None and trial.is_over()
 
 
 def settle(instance: Instance) -> bool:

@@ -56,8 +56,10 @@ def read_trial(pins: Path) -> Trial | None:
     """The trial that the active word is on; None: on none."""
     with opened(pins / "trial") as fd:
         word, instead, until = struct.unpack("=QQQ", bpf.lookup(fd, bytes(4), 24) or bytes(24))
+    if not until:
+        return None
     active = read_active(pins)
-    return Trial(active, _active(instead), until) if until and word == active.word() else None
+    return Trial(active, _active(instead), until) if word == active.word() else None
 
 
 def read_effective(pins: Path) -> Active:
@@ -83,7 +85,6 @@ def end_trial(pins: Path) -> None:
         bpf.update(fd, bytes(4), bytes(24))
 
 
-def beat(pins: Path) -> None:
-    """The heartbeat of a living Engine."""
-    with opened(pins / "heartbeat") as fd:
-        bpf.update(fd, bytes(4), struct.pack("=Q", time.monotonic_ns()))
+def beat(heartbeat: int) -> None:
+    """The heartbeat of a living Engine, into the map of this descriptor."""
+    bpf.update(heartbeat, bytes(4), struct.pack("=Q", time.monotonic_ns()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.active import Active, Trial, beat, end_trial, read_active, read_effective, read_trial, write_active
 from kpf_ebpf.kernel.apply import Manner, apply
 from kpf_ebpf.policy.parse import parse
@@ -93,21 +95,23 @@ def test_a_first_policy_on_trial_ends_in_nothing(kernel: Kernel) -> None:
 def test_a_policy_that_opens_on_failure_needs_a_heartbeat(kernel: Kernel) -> None:
     """Open: without a fresh heartbeat everything passes, with one the policy counts; stop-all outlives the Engine."""
     pins, over = kernel.programs.pins, threading.Event()
+    heartbeat = bpf.open_pinned(pins / "heartbeat")
     apply(pins, image(kernel, "deny"), manner=Manner(opens=True))
     assert verdict(kernel) == "sent"
 
     def keep_beating() -> None:
         while not over.wait(0.05):
-            beat(pins)
+            beat(heartbeat)
 
     heart = threading.Thread(target=keep_beating)
     heart.start()
     try:
-        beat(pins)
+        beat(heartbeat)
         assert verdict(kernel) == "EPERM"
     finally:
         over.set()
         heart.join()
+        os.close(heartbeat)
     until = time.monotonic() + 10
     while verdict(kernel) != "sent":
         assert time.monotonic() < until, "it stays closed without a heart"
