@@ -13,6 +13,8 @@ from kpf_ebpf.kernel.active import beat
 
 PERIOD = 0.1
 """Seconds between beats; KPF_HEARTBEAT_COUNTS is eight times as long."""
+CALM = 0.4
+"""The same while no policy opens: so that the beat is fresh when one comes that does."""
 STUCK = 30.0
 """Seconds after which whoever does not show that it goes on counts as dead."""
 
@@ -24,6 +26,7 @@ class Heart:
         self._map = bpf.open_pinned(pins / "heartbeat")
         self._over = threading.Event()
         self._went_on = time.monotonic()
+        self._period = PERIOD
         self._thread = threading.Thread(target=self._work, name="kpf-heart", daemon=True)
 
     def __enter__(self) -> Heart:
@@ -40,7 +43,11 @@ class Heart:
         """The owner is not stuck."""
         self._went_on = time.monotonic()
 
+    def matters(self, opens: bool) -> None:
+        """Whether the policy opens where no heart beats: what matters less is done less often."""
+        self._period = PERIOD if opens else CALM
+
     def _work(self) -> None:
-        while not self._over.wait(PERIOD):
+        while not self._over.wait(self._period):
             if time.monotonic() - self._went_on < STUCK:
                 beat(self._map)  # also after `down`: then nobody reads it

@@ -31,7 +31,7 @@ from kpf_ebpf.kernel.pack import pack_file
 from kpf_ebpf.kernel.perf import EventReader
 from kpf_ebpf.resolve.model import ordered_rules
 
-POLL_MS = 500
+POLL_MS = 1000
 """Milliseconds between looks at what else is to do."""
 CANARY_PERIOD = 60.0
 """Seconds between proofs of enforcement."""
@@ -64,7 +64,7 @@ class Engine:
         self._malformed = 0
         self._losses = Losses()
         self._instance, self._pins = instance, instance.pins
-        self._ended = False
+        self._ended, self._opens = False, True
         self._rules: dict[int, dict[int, RuleName]] = {}
         self._read_at = self._registered_at = 0
         self._paths_map = bpf.open_pinned(instance.pins / "paths")
@@ -92,6 +92,7 @@ class Engine:
                 if self._ended or self._is_relieved():
                     break
                 self._refresh()
+                heart.matters(self._opens)
                 self._refresher.look(time.monotonic())
                 self._prove(time.monotonic())
                 self._tell_losses()
@@ -182,7 +183,7 @@ class Engine:
         enforced = records.read(self._instance, Enforced)
         if enforced is None:
             return
-        self._read_at = changed
+        self._read_at, self._opens = changed, enforced.resolved.on_failure == "open"
         by_id = {rule.id: rule for rule in ordered_rules(enforced.resolved)}
         self._rules[enforced.generation] = {
             counter: RuleName(rule.id, rule.description, rule.origin)
