@@ -13,7 +13,7 @@ from kpf_ebpf.kernel.active import beat
 
 PERIOD = 0.1
 """Seconds between beats; KPF_HEARTBEAT_COUNTS is eight times as long."""
-CALM = 0.4
+CALM = 0.2
 """The same while no policy opens: so that the beat is fresh when one comes that does."""
 STUCK = 30.0
 """Seconds after which whoever does not show that it goes on counts as dead."""
