@@ -4,7 +4,7 @@
 
 Per kernel the results folder gets NAME.xml and NAME.N.xml (JUnit, of the Nth boot), NAME.console.txt (everything
 that was printed), NAME.dmesg.txt and journals.
-The exit status is 0 only if on every kernel tests ran and none failed.
+The exit status is 0 only if tests ran on every kernel and none failed; 3 if none failed, but a kernel cannot be tried.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from archive import BuildError, output
 from image import Parts, prepare
 from kernels import KERNELS, Kernel, chosen
-from machine import NO_EXIT_LINE, ROOT, Job, Outcome, has_kvm, run
+from machine import BOOTED, NO_EXIT_LINE, ROOT, Job, Outcome, has_kvm, run
 from record import Report, page, table
 
 CACHE = Path("/var/cache/kpf-ebpf-vm")
@@ -42,6 +42,9 @@ PATIENCE = 6
 TAIL = 25
 GUEST_JUNIT = "/run/results/junit.xml"
 JUNIT = re.compile(r"junit\S*\.xml")
+NOT_BUILT, NOT_BOOTED = "not built", "did not boot"
+CANNOT = 3
+"""Exit status where nothing failed, but a kernel could not be tried."""
 LATER = "99.0"
 """The version of a package that an upgrade is tried with."""
 
@@ -121,7 +124,7 @@ def judge(report: Report, outcome: Outcome) -> None:
             read_junit(outcome.files[name], report)
     verdict = "passed"
     if outcome.status == NO_EXIT_LINE:
-        verdict = "no exit line (125)"
+        verdict = "no exit line (125)" if BOOTED in outcome.console else NOT_BOOTED
     elif outcome.status:
         verdict = f"exit status {outcome.status}"
     elif report.failed or report.passed == before:
@@ -187,7 +190,7 @@ def finish(machines: Machines, results: Path) -> Report:
     for outcome in outcomes:
         judge(report, outcome)
     if machines.problem:
-        report.verdict = "not built"
+        report.verdict = NOT_BUILT
         report.details += machines.problem.splitlines()
     keep(results, report.kernel, outcomes)
     counts = f"{report.passed} passed, {report.failed} failed, {report.skipped} skipped"
@@ -236,7 +239,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the matrix; 0 only if all of it passed."""
+    """Runs the matrix; the exit status."""
     options = parse(arguments)
     options.results.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -247,7 +250,8 @@ def main(arguments: list[str]) -> int:
         options.record.write_text(page(reports, datetime.now(UTC).date().isoformat()))
     if options.accept:
         accept(reports)
-    return 0 if all(report.verdict == "passed" for report in reports) else 1
+    bad = {report.verdict for report in reports} - {"passed"}
+    return (CANNOT if bad <= {NOT_BUILT, NOT_BOOTED} else 1) if bad else 0
 
 
 if __name__ == "__main__":
