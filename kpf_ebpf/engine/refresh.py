@@ -16,7 +16,7 @@ from kpf_ebpf.engine.naming import Naming
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.session import is_alive
-from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_groups_again
+from kpf_ebpf.engine.snapshot import ReadPolicy, Snapshot, groups_differ, read_again, read_groups_again
 from kpf_ebpf.facts.adapters import AdapterEvents
 from kpf_ebpf.facts.gather import EVERYTHING, application_words
 from kpf_ebpf.facts.model import Facts, NameFact, Part, Session
@@ -54,6 +54,7 @@ class Refresher:
             Part.USERS: watch.users(),
             Part.RESOLVERS: watch.resolvers(),
         }
+        self._group_files: frozenset[str] = frozenset()
         self._groups = watch.files(())
         self._groups_moved = False
         self._prints = Prints(())
@@ -73,7 +74,7 @@ class Refresher:
     def retarget(self, enforced: Enforced) -> None:
         """Compares with what was there when this was resolved, from now on."""
         self._read = read_again(enforced.snapshot)
-        self._groups = watch.files(enforced.snapshot.groups)
+        self._watch_groups(enforced.snapshot)
         self._prints = Prints(application_words(self._read.policy))
         self._seen = enforced.prints
         self._walk_due = 0.0
@@ -81,6 +82,16 @@ class Refresher:
         self._session = enforced.session
         if enforced.generation != self._generation:
             self._facts, self._generation, self.refused = None, enforced.generation, ()  # another command's work
+
+    def _watch_groups(self, snapshot: Snapshot) -> None:
+        """The files that are watched already stay so: an edit since the last look must not be forgotten.
+
+        Of others, an edit since they were read is found by what they say.
+        """
+        files = frozenset(snapshot.groups)
+        if files != self._group_files:
+            self._group_files, self._groups = files, watch.files(sorted(files))
+            self._groups_moved |= groups_differ(snapshot)
 
     def look(self, now: float) -> None:
         """Looks at what it is time to look at; resolves anew if something moved. Never waits for the network."""

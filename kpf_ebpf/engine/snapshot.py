@@ -66,6 +66,16 @@ def warnings(read: ReadPolicy) -> tuple[str, ...]:
     return (*note, *map(str, read.findings))
 
 
+def groups_differ(snapshot: Snapshot) -> bool:
+    """Whether a group file says something else by now, or cannot be read."""
+    try:
+        return any(
+            _text(read_bounded(Path(path), limits.MAX_GROUP_BYTES)) != text for path, text in snapshot.groups.items()
+        )
+    except OSError:
+        return True
+
+
 def read_groups_again(snapshot: Snapshot) -> ReadPolicy:
     """The same policy with its group files as they are now. Raises PolicyError with every mistake in them."""
     read = _read(_bytes(snapshot.text), Path(snapshot.file))

@@ -10,13 +10,16 @@ import pytest
 
 from kpf_ebpf.engine import folders, refresh
 from kpf_ebpf.engine.enforce import View
-from kpf_ebpf.engine.errors import EngineError
+from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.prints import Prints
+from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.refresh import changes
-from kpf_ebpf.facts.model import FileKey, Part
+from kpf_ebpf.engine.snapshot import ReadPolicy, read_files
+from kpf_ebpf.facts.model import Facts, FileKey, Part
 from kpf_ebpf.policy.model import Action
 from kpf_ebpf.resolve.model import ResolvedApplication, ResolvedRule
+from kpf_ebpf.resolve.resolve import resolve
 
 KEY = FileKey(7, 8, 9, 1000, 1)
 RULE = ResolvedRule("modified//x", "modified", "modified: /x", Action.DENY)
@@ -63,6 +66,44 @@ def test_what_could_not_be_done_is_tried_again(tmp_path: Path, monkeypatch: pyte
         refresher.close()
     assert len(asked) == 2
     assert refresher._moved >= {Part.USERS}
+
+
+def enforced(path: Path, generation: int) -> Enforced:
+    """Return the record of a policy file."""
+    read = read_files(path)
+    return Enforced(generation, read.snapshot, read.policy.sha256, resolve(read.policy, Facts()), {})
+
+
+def test_no_edit_of_a_group_file_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits between the reading and the first look, and between a look and the next record, count like all others."""
+    monkeypatch.setattr(folders, "RUN", tmp_path)
+    (tmp_path / "one").mkdir()
+    policy, listed = tmp_path / "policy.toml", tmp_path / "few.txt"
+    policy.write_text('[groups]\nfew = { file = "few.txt" }\n')
+    listed.write_text("192.0.2.1\n")
+    asked: list[str] = []
+
+    def resolved(instance: Instance, holder: str, view: View, read: ReadPolicy | None, **_: object) -> None:
+        asked.extend(read.snapshot.groups.values() if read else ["nothing read"])
+        raise Busy("so that nothing else happens")
+
+    monkeypatch.setattr(refresh, "resolve_again", resolved)
+    refresher = refresh.Refresher(Instance("one"), lambda before, after: None)
+    now = time.monotonic()
+    try:
+        known = enforced(policy, 1)
+        listed.write_text("192.0.2.2\n")  # read, not yet watched
+        refresher.retarget(known)
+        refresher.look(now)
+        assert asked == ["192.0.2.2\n"]
+        refresher._groups_moved = False
+        (tmp_path / "fresh").write_text("192.0.2.3\n# another file by that name\n")
+        (tmp_path / "fresh").rename(listed)  # watched, and a new record comes before the next look
+        refresher.retarget(replace(known, generation=2))
+        refresher.look(now + 100)
+        assert asked[1:] == ["192.0.2.3\n# another file by that name\n"]
+    finally:
+        refresher.close()
 
 
 def test_each_change_is_a_line() -> None:
