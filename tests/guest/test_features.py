@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_HOOK
 from tests.e2e.bench import DENY_ALL, Bench
+from tests.guest.series import series
 
 Record = Callable[[str, object], None]
-
-
-def series() -> tuple[int, int]:
-    """Return the kernel's major and minor number."""
-    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
-    assert found
-    return int(found[1]), int(found[2])
 
 
 def told_to_user_space() -> bool:
