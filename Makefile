@@ -20,15 +20,15 @@ VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs kmod busybox-static $(DEB_PA
 KERNELS ?=
 # Debian's testing, which has no VERSION_ID, has no vagrant either; tests/packaging goes by the same mark.
 VAGRANT_PACKAGES := $(shell . /etc/os-release && echo $${VERSION_ID:+vagrant vagrant-libvirt})
-TEST_PACKAGES := $(DEMO_PACKAGES) $(DEB_PACKAGES) $(VAGRANT_PACKAGES) groff-base bind9-dnsutils dnsmasq-base \
-                 iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse squashfs-tools fuse3 tinyproxy rsyslog \
-                 openssl bsdutils
+TEST_PACKAGES := $(DEMO_PACKAGES) $(DEB_PACKAGES) $(VAGRANT_PACKAGES) groff-base shellcheck bind9-dnsutils \
+                 dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse squashfs-tools fuse3 \
+                 tinyproxy rsyslog openssl bsdutils
 
 BENCH_PACKAGES := nftables iptables
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
-.PHONY: verified install demo fuzz reliability bench bench-micro vm-test vm-packages deb deb-packages test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
+.PHONY: install demo fuzz reliability bench bench-micro vm-test vm-packages deb deb-packages verified test lint clean root runtime-packages demo-packages test-packages bpffs checks FORCE
 
 install: root runtime-packages bpffs $(VENV)/installed ## leaves .venv/bin/kpf-ebpf
 
