@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
+SOCKET, STUCK = VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
 """What a service manager sets for ``up``, and ``up`` for the Engine."""
 PARTS = 4
 """Signs of life in the time after which a service counts as stuck."""
@@ -18,7 +18,7 @@ PARTS = 4
 
 def is_managed() -> bool:
     """Whether a service manager started us that wants to hear of the Engine."""
-    return VARIABLES[0] in os.environ
+    return SOCKET in os.environ
 
 
 def environment() -> dict[str, str]:
@@ -28,7 +28,7 @@ def environment() -> dict[str, str]:
 
 def notify(**fields: object) -> None:
     """Tells fields like ``READY=1``; a manager that cannot be reached changes nothing."""
-    address = os.environ.get(VARIABLES[0], "")
+    address = os.environ.get(SOCKET, "")
     if not address.startswith(("/", "@")):
         return
     text = "\n".join(f"{name}={value}" for name, value in fields.items())
@@ -41,7 +41,7 @@ class Watchdog:
     """Signs of life, as often as the service manager wants them."""
 
     def __init__(self, variables: Mapping[str, str] = os.environ) -> None:
-        word = variables.get(VARIABLES[1], "")
+        word = variables.get(STUCK, "")
         self._period = int(word) / 1e6 / PARTS if word.isascii() and word.isdigit() else 0.0
         self._due = 0.0
 
