@@ -102,12 +102,15 @@ class Engine:
         self._log.close()
 
     def _look_at_trial(self) -> None:
-        """The programs ended a trial: that is written down. Nothing was there before it: then the Engine ends, too."""
-        if not trial.is_unsettled(self._pins) or not trial.look(self._instance).unconfirmed:
+        """The programs ended a trial: that is written down. Nothing was there before it: then the Engine ends, too.
+
+        Also where a command has written it down already: commands leave the rest to `up`, or to the Engine.
+        """
+        if not trial.is_unsettled(self._pins):
             return
         try:
             with self._instance.locked(ENGINE):
-                if not trial.settle(self._instance):
+                if trial.is_unsettled(self._pins) and not trial.settle(self._instance):
                     place = records.read(self._instance, Attachment)
                     take_down(self._instance, place.folder if place else None, own=True)
                     self._ended = True

@@ -51,22 +51,22 @@ def look(instance: Instance) -> Now:
 
 
 def is_unsettled(pins: Path) -> bool:
-    """Whether a trial is over that nobody has written down yet, as far as the kernel's word tells: cheap to ask."""
+    """Whether a trial is over that nobody has written down yet, or has ended in nothing. Cheap: only the kernel is asked."""
     try:
         trial = read_trial(pins)
+        return trial.is_over() if trial else read_active(pins).slot is None
     except FileNotFoundError:
         return False  # `down`, or somebody who removed the pins
-    return trial is not None and trial.is_over()
 
 
 def settle(instance: Instance) -> bool:
     """Writes down that a trial is over, if one is; the instance must be locked.
 
-    False: nothing was enforced before it, and so nothing is now; its hooks and maps are still there.
+    False: nothing is enforced, as nothing was before it; its hooks and maps are still there.
     """
     now = look(instance)
     if not now.unconfirmed:
-        return True
+        return now.enforced is not None
     active = replace(now.active, generation=read_active(instance.pins).generation + 1)
     if now.enforced is not None:
         records.write(instance, replace(now.enforced, generation=active.generation))
@@ -79,7 +79,7 @@ def settle(instance: Instance) -> bool:
 
 def confirm(instance: Instance) -> None:
     """Keeps what is on trial. Raises EngineError where nothing is."""
-    if not settle(instance) or records.enforced(instance) is None or read_trial(instance.pins) is None:
+    if not settle(instance) or read_trial(instance.pins) is None:
         raise EngineError(
             f"the instance {instance.name} has nothing to confirm (any more); `kpf-ebpf status` shows what it enforces"
         )

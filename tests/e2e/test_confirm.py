@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import time
 from dataclasses import replace
@@ -102,6 +104,20 @@ def test_a_first_policy_that_nobody_confirms_leaves_nothing(bench: Bench, engine
         assert eventually(lambda: not Path("/sys/fs/bpf/kpf-ebpf", bench.instance).exists())
     bench.up(policy=DENY_ALL)
     assert not reaches(bench)
+
+
+def test_nothing_is_left_whoever_saw_the_end_of_a_first_policys_trial(bench: Bench) -> None:
+    """A command writes down that it is over before the Engine looks: the Engine takes down what is left, too."""
+    bench.peer("tcp-echo", SERVER, 7000)
+    bench.up("--confirm", "600", policy=DENY_ALL)
+    engine = int(bench.status()["engine"])
+    os.kill(engine, signal.SIGSTOP)
+    expire(bench)
+    assert bench.kpf("confirm").returncode == 1
+    os.kill(engine, signal.SIGCONT)
+    assert eventually(lambda: not Path("/sys/fs/bpf/kpf-ebpf", bench.instance).exists())
+    assert eventually(lambda: not Path(f"/proc/{engine}/exe").exists()), "an Engine with nothing to do"
+    assert reaches(bench)
 
 
 def test_a_trial_within_a_trial_ends_in_what_was_before_both(bench: Bench) -> None:
