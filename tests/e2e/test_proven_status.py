@@ -90,8 +90,12 @@ def test_a_replaced_cgroup_is_found(bench: Bench) -> None:
 
 
 def test_a_record_that_the_kernel_does_not_share_is_told(bench: Bench) -> None:
-    """A command died between its record and its switch: status says so, and reload mends it."""
+    """A command died between its record and its switch: status says so, and reload mends it.
+
+    So does an Engine that resolves anew: here none is alive.
+    """
     bench.up(policy=DENY_ALL)
+    bench.kill_engine()
     record = Path("/run/kpf-ebpf", bench.instance, "enforced.json")
     document = json.loads(record.read_text())
     document["generation"] += 1
