@@ -51,7 +51,7 @@ def look(instance: Instance) -> Now:
 
 
 def is_unsettled(pins: Path) -> bool:
-    """Whether a trial is over that nobody has written down yet, or has ended in nothing. Cheap: only the kernel is asked."""
+    """Whether a trial is over that nobody has written down yet, or has ended in nothing. Only the kernel is asked."""
     try:
         trial = read_trial(pins)
         return trial.is_over() if trial else read_active(pins).slot is None
