@@ -158,9 +158,19 @@ static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, struct kp
     struct kpf_flow_key key = {};
     struct kpf_rule rule = {};
     int new_flow;
+    u64 done;
 
     kpf_forget(event, sizeof(*event));
-    kpf_classify(&event->flow, event->active, NULL, &rule);
+    done = kpf_resume_search(skb);
+    if (kpf_classify(&event->flow, event->active, NULL, &rule, KPF_RUN_CHUNKS, &done) == KPF_UNFINISHED) {
+        kpf_leave_search(skb, done);
+        if (hook == KPF_HOOK_ADAPTER_EGRESS)
+            again_adapter_egress.call(skb, 0);
+        else
+            again_adapter_ingress.call(skb, 0);
+        kpf_broken_image(&rule);
+        return KPF_DROP;
+    }
     kpf_flow_key_of(&key, &event->flow, 0, id);
     new_flow = kpf_is_new(&key, &rule, event->active);
     kpf_count(&rule, 1, skb->len, new_flow);

@@ -4,6 +4,8 @@
  */
 #define KPF_STATE_ESTABLISHED 1
 #define KPF_STATE_LISTEN 10
+/* Both ends have agreed: ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h). */
+#define KPF_STATES_STANDING (1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11)
 
 /*
  * Whether this datagram socket is connected to the flow's remote point. All fields are read before any is looked
@@ -94,66 +96,93 @@ struct kpf_header {
     u32 destination[4];
     u16 source_port; /* network order, both */
     u16 destination_port;
-    u8 protocol;
 };
 
-/* The ports behind a plain header. A segment that opens a connection is none for the cache. */
-static __always_inline int kpf_peek_ports(const u8 *at, const u8 *end, struct kpf_header *header)
+/* The protocol of a plain packet and where its transport begins; 0: neither IPv4 without options nor IPv6. */
+static __always_inline u32 kpf_peek_protocol(const u8 *at, const u8 *end, u8 *protocol)
 {
-    if (at + 8 > end)
-        return -1;
-    header->source_port = *(u16 *)at;
-    header->destination_port = *(u16 *)(at + 2);
-    if (header->protocol == KPF_UDP)
-        return 0;
-    return header->protocol != KPF_TCP || at + 14 > end || at[13] & KPF_TCP_SYN ? -1 : 0;
-}
-
-/* Reads a plain header: no options, no fragment, no extensions, in one piece. Anything else takes the long way. */
-static __always_inline int kpf_peek(struct __sk_buff *skb, struct kpf_header *header)
-{
-    const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-
     if (at + 20 > end)
-        return -1;
+        return 0;
     if (at[0] == 0x45) {
-        if (*(u16 *)(at + 6) & bpf_htons(0x3fff))
-            return -1;
-        header->protocol = at[9];
-        kpf_map_ipv4(header->source, *(u32 *)(at + 12));
-        kpf_map_ipv4(header->destination, *(u32 *)(at + 16));
-        return kpf_peek_ports(at + 20, end, header);
+        *protocol = at[9];
+        return 20;
     }
     if (at[0] >> 4 != 6 || at + 40 > end)
-        return -1;
-    header->protocol = at[6];
-    __builtin_memcpy(header->source, at + 8, 16);
-    __builtin_memcpy(header->destination, at + 24, 16);
-    return kpf_peek_ports(at + 40, end, header);
+        return 0;
+    *protocol = at[6];
+    return 40;
+}
+
+/* Reads a datagram's header: no options, no fragment, no extensions, in one piece. Anything else takes the long way. */
+static __always_inline int kpf_peek(const u8 *at, const u8 *end, u32 size, struct kpf_header *header)
+{
+    if (size == 20) {
+        if (at + 28 > end || *(u16 *)(at + 6) & bpf_htons(0x3fff))
+            return -1;
+        kpf_map_ipv4(header->source, *(u32 *)(at + 12));
+        kpf_map_ipv4(header->destination, *(u32 *)(at + 16));
+        at += 20;
+    } else {
+        if (at + 48 > end)
+            return -1;
+        __builtin_memcpy(header->source, at + 8, 16);
+        __builtin_memcpy(header->destination, at + 24, 16);
+        at += 40;
+    }
+    header->source_port = *(u16 *)at;
+    header->destination_port = *(u16 *)(at + 2);
+    return 0;
+}
+
+/*
+ * A segment of a connection that stands is of the flow that was judged when the connection began: the kernel finds such
+ * a socket by all four of its points, and the socket sends from and to no others. Nothing of them is compared.
+ */
+static __always_inline int kpf_is_segment_cached(const volatile struct kpf_cache *cached, u32 ifindex, u64 active_word,
+                                                 struct kpf_rule *rule)
+{
+    u32 before = cached->writes, after;
+    u64 other = cached->active ^ active_word;
+
+    other |= cached->ifindex ^ ifindex;
+    other |= cached->protocol ^ KPF_TCP;
+    rule->counter = cached->rule.counter;
+    rule->action = cached->rule.action;
+    after = cached->writes;
+    return !(other | (before ^ after) | (before & 1));
 }
 
 /*
  * Whether this packet's verdict is in its socket's cache; then `rule` is what it was judged by. Of a datagram socket
- * only while it is connected to where the packet comes from or goes.
+ * only while it is connected to where the packet comes from or goes. The socket is taken as it is in the packet: what
+ * is no full socket has no storage.
  */
-static __always_inline int kpf_is_cached(struct __sk_buff *skb, struct bpf_sock *sk, u64 active_word, int out,
-                                         struct kpf_rule *rule)
+static __always_inline int kpf_is_cached(struct __sk_buff *skb, u64 active_word, int out, struct kpf_rule *rule)
 {
-    struct kpf_cache *cached = cache.sk_storage_get(sk, 0, 0);
+    const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+    struct bpf_sock *sk = skb->sk;
     struct kpf_header header;
+    struct kpf_cache *cached;
     struct kpf_flow flow;
-    u32 state = sk->state;
+    u32 state, size;
     u64 judged;
 
-    if (!cached || kpf_peek(skb, &header))
+    if (!sk)
+        return 0;
+    state = sk->state;
+    size = kpf_peek_protocol(at, end, &flow.protocol);
+    cached = cache.sk_storage_get(sk, 0, 0);
+    if (!size || !cached)
+        return 0;
+    if (flow.protocol == KPF_TCP)
+        return KPF_STATES_STANDING >> (state & 31) & 1 &&
+               kpf_is_segment_cached(cached, skb->ifindex, active_word, rule);
+    if (flow.protocol != KPF_UDP || state != KPF_STATE_ESTABLISHED || kpf_peek(at, end, size, &header))
         return 0;
     __builtin_memcpy(flow.local, out ? header.source : header.destination, 16);
     __builtin_memcpy(flow.remote, out ? header.destination : header.source, 16);
     flow.local_port = bpf_ntohs(out ? header.source_port : header.destination_port);
     flow.remote_port = bpf_ntohs(out ? header.destination_port : header.source_port);
-    flow.protocol = header.protocol;
     flow.ifindex = skb->ifindex;
-    if (flow.protocol == KPF_UDP ? !kpf_is_connected_to(sk, &flow) : state == KPF_STATE_LISTEN)
-        return 0;
-    return kpf_read_cache(cached, &flow, active_word, rule, &judged);
+    return kpf_is_connected_to(sk, &flow) && kpf_read_cache(cached, &flow, active_word, rule, &judged);
 }

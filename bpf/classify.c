@@ -65,16 +65,20 @@ static __always_inline u32 kpf_first_of(const struct kpf_chunk *chunk, u32 numbe
     return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(bits);
 }
 
-/* The first position that accepts all fields; KPF_NO_POSITION: none of the rules in the vectors. */
-static __always_inline u32 kpf_first_match(const struct kpf_case *this, const struct kpf_classes *classes)
+/*
+ * The first position that accepts all fields; KPF_NO_POSITION: none of the rules in the vectors. Looks at `most` chunks
+ * that are not `done`; KPF_UNFINISHED: more may hold it, and `done` says which not.
+ */
+static __always_inline u32 kpf_first_match(const struct kpf_case *this, const struct kpf_classes *classes, u32 most,
+                                           u64 *done)
 {
-    u64 candidates = kpf_summarise(this, classes);
+    u64 candidates = kpf_summarise(this, classes) & ~*done;
     struct kpf_chunk chunk;
     u32 i, number, field;
 
-    for (i = 0; i < KPF_CHUNKS; i++) {
+    for (i = 0; i < most; i++) {
         if (!candidates)
-            break;
+            return KPF_NO_POSITION;
         number = kpf_lowest_bit(candidates) & 63;
         candidates &= candidates - 1;
         __builtin_memset(&chunk, 0xff, sizeof(chunk));
@@ -84,7 +88,8 @@ static __always_inline u32 kpf_first_match(const struct kpf_case *this, const st
         if (chunk.words[0] | chunk.words[1] | chunk.words[2] | chunk.words[3])
             return kpf_first_of(&chunk, number);
     }
-    return KPF_NO_POSITION;
+    *done = ~candidates;
+    return candidates ? KPF_UNFINISHED : KPF_NO_POSITION;
 }
 
 /* The loopback GUI-Engine connection on the administration port, either half, and the canary: left by stop-all. */
@@ -184,10 +189,10 @@ static __always_inline int kpf_is_mirrored(const struct kpf_case *this, const st
 
 /*
  * Classifies a flow of which everything is known. `mirror` is its sender's half, if one was permitted (or NULL).
- * Returns the component that the flow's application is.
+ * Returns the component that the flow's application is; KPF_UNFINISHED as kpf_first_match does, and `rule` is none then.
  */
 static __always_inline u32 kpf_classify(const struct kpf_flow *flow, u64 active_word, const struct kpf_mirror *mirror,
-                                        struct kpf_rule *rule)
+                                        struct kpf_rule *rule, u32 most, u64 *done)
 {
     struct kpf_case this = {};
     struct kpf_classes classes;
@@ -198,7 +203,10 @@ static __always_inline u32 kpf_classify(const struct kpf_flow *flow, u64 active_
         return KPF_COMPONENT_NONE;
     }
     /* searched for first of all, though stop-all and a mirror outrank it: one walk for the verifier */
-    position = kpf_decide(&this, kpf_first_match(&this, &classes));
+    position = kpf_first_match(&this, &classes, most, done);
+    if (position == KPF_UNFINISHED)
+        return KPF_UNFINISHED;
+    position = kpf_decide(&this, position);
     if (KPF_ACTIVE_STOP_ALL(active_word) && !kpf_stop_all_leaves(&this, flow))
         *rule = this.image->stop_all;
     else if (mirror && kpf_is_mirrored(&this, mirror))
@@ -206,4 +214,31 @@ static __always_inline u32 kpf_classify(const struct kpf_flow *flow, u64 active_
     else if (kpf_read_rule(this.numbers.slot, position, rule))
         kpf_broken_image(rule);
     return this.numbers.component;
+}
+
+/* The chunks that an earlier run for this very packet has looked at. */
+static __always_inline u64 kpf_resume_search(struct __sk_buff *skb)
+{
+    u64 done = 0, packet = 0;
+    u32 zero = 0;
+    struct kpf_search *search = searches.lookup(&zero);
+
+    if (search && search->done) {
+        bpf_probe_read_kernel(&packet, sizeof(packet), &skb); /* as a number */
+        done = search->packet == packet ? search->done : 0;
+        search->done = 0;
+    }
+    return done ^ kpf_nought(&skb->len);
+}
+
+/* Before the tail call. Should that fail, the image is taken for broken: KPF_DEFAULT_BROKEN_IMAGE, deny. */
+static __always_inline void kpf_leave_search(struct __sk_buff *skb, u64 done)
+{
+    u32 zero = 0;
+    struct kpf_search *search = searches.lookup(&zero);
+
+    if (search) {
+        bpf_probe_read_kernel(&search->packet, sizeof(search->packet), &skb);
+        search->done = done;
+    }
 }

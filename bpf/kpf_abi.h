@@ -28,6 +28,7 @@
 #define KPF_SLOTS 3            /* images: the active one, one kept back, one being filled */
 #define KPF_CHUNK_WORDS 4      /* a chunk of a rule vector: 256 rules */
 #define KPF_CHUNKS 60          /* chunks at most: one bit of a summary word each */
+#define KPF_RUN_CHUNKS 8       /* chunks with candidates that a packet hook looks at in one run; more: see kpf_search */
 #define KPF_EARLY_CHUNKS 4     /* chunks with candidates that connect and sendmsg look at; more: the packet hooks do */
 #define KPF_MAX_POSITIONS (KPF_CHUNKS * KPF_CHUNK_WORDS * 64)
 #define KPF_ROWS 32768         /* different rule vectors of an image; a power of two, so that a mask bounds a class */
@@ -227,6 +228,7 @@ struct kpf_application_file {
     struct kpf_application application;
 };
 #define KPF_NO_POSITION 0xffffffff
+#define KPF_UNFINISHED 0xfffffffe
 struct kpf_image {
     u64 home;                    /* netns cookie of the namespace `up` ran in */
     u64 internal;                /* bit n: the internal rule with counter n is in this image */
@@ -366,6 +368,14 @@ struct kpf_recent {              /* a flow judged lately that no state remembers
     u64 seen;                    /* ktime, ns */
     u32 counter;
     u32 pad;
+};
+/*
+ * A search for a rule that a run of a program has not finished: the program begins again with the same packet, by a tail
+ * call, and leaves out what it has looked at. (The verifier walks every round of a loop: sixty would be most of its work.)
+ */
+struct kpf_search {
+    u64 packet;                  /* its address in the kernel: another packet may come in between, on this processor */
+    u64 done;                    /* bit n: chunk n has no match; 0: no search is under way */
 };
 struct kpf_mirror_key {
     u64 netns_cookie;

@@ -49,6 +49,12 @@ KPF_PINNED("percpu_array", u32, struct kpf_path, scratch, 1, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_flow_state, flows, KPF_FLOWS, 0);
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_recent, recent, KPF_RECENT, 0);
 KPF_PINNED("lru_hash", struct kpf_mirror_key, struct kpf_mirror, mirrors, KPF_MIRRORS, 0);
+KPF_PINNED("percpu_array", u32, struct kpf_search, searches, 1, 0);
+/* Each holds the program that it is named after: kernels differ in which programs may share such a map. */
+KPF_PINNED("prog", u32, u32, again_egress, 1, 0);
+KPF_PINNED("prog", u32, u32, again_ingress, 1, 0);
+KPF_PINNED("prog", u32, u32, again_adapter_egress, 1, 0);
+KPF_PINNED("prog", u32, u32, again_adapter_ingress, 1, 0);
 KPF_PINNED("percpu_array", u32, struct kpf_counter, counters, KPF_COUNTERS, 0);
 KPF_PINNED("percpu_array", u32, u64, defaults, KPF_DEFAULTS, 0);
 KPF_PINNED("array", u32, u64, active, 1, 0);

@@ -344,13 +344,26 @@ static __always_inline int kpf_judge(struct __sk_buff *skb, u64 active_word, int
     struct kpf_mirror mirror = {};
     struct kpf_rule rule = {};
     int verdict = kpf_recall(skb, &event, &memory, out), new_flow;
+    u32 component;
+    u64 done;
 
     if (verdict != 2)
         return verdict;
     kpf_forget(&event, sizeof(event));
     kpf_forget(&memory, sizeof(memory));
     kpf_find_mirror(&event.flow, &mirror);
-    kpf_keep_mirror(&event.flow, &rule, kpf_classify(&event.flow, event.active, &mirror, &rule));
+    done = kpf_resume_search(skb);
+    component = kpf_classify(&event.flow, event.active, &mirror, &rule, KPF_RUN_CHUNKS, &done);
+    if (component == KPF_UNFINISHED) {
+        kpf_leave_search(skb, done);
+        if (out)
+            again_egress.call(skb, 0);
+        else
+            again_ingress.call(skb, 0);
+        kpf_broken_image(&rule);
+        return 0;
+    }
+    kpf_keep_mirror(&event.flow, &rule, component);
     new_flow = kpf_remember(skb, &event, &memory, &rule, out);
     kpf_count(&rule, 1, skb->len, new_flow);
     if (new_flow)
@@ -362,16 +375,13 @@ static __always_inline int kpf_judge(struct __sk_buff *skb, u64 active_word, int
 static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
 {
     u64 active_word = kpf_active();
-    struct bpf_sock *sk = skb->sk;
     struct kpf_rule rule;
 
     if (!active_word) {
         kpf_count_default(KPF_DEFAULT_NO_IMAGE);
         return 1;
     }
-    if (sk)
-        sk = bpf_sk_fullsock(sk);
-    if (sk && kpf_is_cached(skb, sk, active_word, out, &rule)) {
+    if (kpf_is_cached(skb, active_word, out, &rule)) {
         kpf_count(&rule, 1, skb->len, 0);
         return rule.action == KPF_PERMIT;
     }

@@ -40,11 +40,12 @@ int kpf_probe(struct bpf_raw_tracepoint_args *ctx)
     struct kpf_probe *probe = probes.lookup(&index);
     struct kpf_flow flow;
     struct kpf_rule rule = {};
+    u64 done = 0;
 
     if (!probe)
         return 1;
     flow = probe->flow;
-    kpf_classify(&flow, probe->active, NULL, &rule);
+    kpf_classify(&flow, probe->active, NULL, &rule, KPF_CHUNKS, &done);
     probe->rule = rule;
     probe->ok = 1;
     return 0;
@@ -77,13 +78,14 @@ int kpf_measure(struct __sk_buff *skb)
     struct kpf_probe *probe;
     struct kpf_flow flow;
     struct kpf_rule rule = {};
+    u64 done = 0;
 
     skb->cb[0] = index + 1 < skb->mark ? index + 1 : 0;
     probe = probes.lookup(&index);
     if (!probe)
         return 0;
     flow = probe->flow;
-    kpf_classify(&flow, probe->active, NULL, &rule);
+    kpf_classify(&flow, probe->active, NULL, &rule, KPF_CHUNKS, &done);
     return rule.counter;
 }
 

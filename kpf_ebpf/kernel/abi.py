@@ -25,13 +25,14 @@ CTIMES = 4
 ADAPTER_SLOTS = 64
 HEARTBEAT_COUNTS = 800_000_000
 EARLY_CHUNKS = 4
+RUN_CHUNKS = 8
 PROBES = 1024
 COMPONENTS, FIELDS, DEFAULTS = 8, 9, 8
 
 KNOWS_LOCAL_ADDRESS, KNOWS_LOCAL_PORT, KNOWS_ADAPTER, KNOWS_ALL, HAS_PORTS = 1, 2, 4, 7, 8
 RULE_LOG, RULE_ALERT, RULE_MIRROR_ENGINE, RULE_MIRROR_GUI = 1, 2, 4, 8
 ADDRESS_GROUP, ADDRESS_OWN, ADDRESS_LOOPBACK, ADDRESS_DIRECTED = 1, 2, 4, 8
-NO_POSITION = 0xFFFFFFFF
+NO_POSITION, UNFINISHED = 0xFFFFFFFF, 0xFFFFFFFE
 ACTIVE_SOME = 15
 SCRIPT_AT_HOME, SCRIPT_ELSEWHERE = 2, 3
 
@@ -279,6 +280,12 @@ class Recent(ctypes.Structure):
     """A flow judged lately that no state remembers."""
 
     _fields_ = (("active", _u64), ("seen", _u64), ("counter", _u32), ("pad", _u32))
+
+
+class Search(ctypes.Structure):
+    """A search for a rule that goes on in the next run of its program, for the same packet."""
+
+    _fields_ = (("packet", _u64), ("done", _u64))
 
 
 class MirrorKey(ctypes.Structure):

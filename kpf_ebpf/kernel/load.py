@@ -146,6 +146,9 @@ def load(pins: Path, more: Collection[str] = ()) -> Programs:
             descriptors[hook.program] = load_one(hook.program, hook.kind, attach_type)
         for name in (*RUN_BY_HAND, *more):
             descriptors[name] = load_one(name, _SCHED_CLS if name in ADAPTER_PROGRAMS + MEASURES else _RAW_TRACEPOINT)
+        for name in maps.SEARCHERS:
+            if f"kpf_{name}" in descriptors:
+                bpf.update(made[f"again_{name}"], bytes(4), descriptors[f"kpf_{name}"].to_bytes(4, "little"))
         _pin_probe(pins, descriptors["kpf_identify"])
         descriptors |= _load_exact(load_one, set(programs), types)
     except BaseException:

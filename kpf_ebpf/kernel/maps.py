@@ -13,11 +13,25 @@ _u32 = ctypes.c_uint32
 _u64 = ctypes.c_uint64
 
 MAP_TYPES: Mapping[str, int] = MappingProxyType(
-    dict(hash=1, array=2, perf_event_array=4, percpu_array=6, lru_hash=9, lpm_trie=11, array_of_maps=12, sk_storage=24)
+    dict(
+        hash=1,
+        array=2,
+        prog=3,
+        perf_event_array=4,
+        percpu_array=6,
+        lru_hash=9,
+        lpm_trie=11,
+        array_of_maps=12,
+        sk_storage=24,
+    )
 )
-"""Kinds of maps, by the kernel's numbers (enum bpf_map_type)."""
+"""Kinds of maps in the words of BCC, by the kernel's numbers (enum bpf_map_type)."""
 
 NO_PREALLOC, CLONE, MMAPABLE = 1 << 0, 1 << 9, 1 << 10
+
+
+SEARCHERS = ("egress", "ingress", "adapter_egress", "adapter_ingress")
+"""Programs (kpf_NAME) that begin again to finish a search: each finds itself in a map of its own, again_NAME."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +83,8 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "flows": _spec("lru_hash", abi.FlowKey, abi.FlowState, abi.FLOWS),
         "recent": _spec("lru_hash", abi.FlowKey, abi.Recent, abi.RECENT),
         "mirrors": _spec("lru_hash", abi.MirrorKey, abi.Mirror, abi.MIRRORS),
+        "searches": _spec("percpu_array", _u32, abi.Search, 1),
+        **{f"again_{name}": _spec("prog", _u32, _u32, 1) for name in SEARCHERS},
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
         "active": _spec("array", _u32, _u64, 1),
