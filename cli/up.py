@@ -61,7 +61,7 @@ def up(
     """Enforce a policy; returns when enforcement is live and proven. Again: replaces it without a gap."""
     if dry_run:
         path = policy_path(policy)
-        _print(path, prepare(read_files(path), None, View(known_names(None))))
+        _print(path, prepare(read_files(path), None, View(known_names())))
         return
     require()
     place = find_cgroup(cgroup, adapters)

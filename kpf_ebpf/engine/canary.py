@@ -19,6 +19,8 @@ from kpf_ebpf.resolve.resolve import CANARY_DENIED, CANARY_PERMITTED
 
 TIMEOUT = 2.0
 """Seconds a connection may take that should be answered at once."""
+PERMITTED, DENIED = "canary/permitted", "canary/denied"
+"""The ids of its rules."""
 _WAYS = (("TCP", socket.SOCK_STREAM), ("UDP", socket.SOCK_DGRAM))
 _HOSTS = (("IPv4", socket.AF_INET, "127.0.0.1"), ("IPv6", socket.AF_INET6, "::1"))
 _ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
@@ -78,10 +80,15 @@ def _child(perch: Path, go: int, answer: int) -> None:
     os.write(answer, f"{tried} {complaint}".encode())
 
 
+def counters_of(counters: dict[str, int]) -> dict[str, int]:
+    """Those that ``prove`` looks at, of a policy's."""
+    return {rule: counters[rule] for rule in (PERMITTED, DENIED) if rule in counters}
+
+
 def prove(pins: Path, cgroup: Path, counters: dict[str, int]) -> Canary:
     """Sends the canary out: permitted must be permitted, denied must be denied, and by the canary's own rules."""
     try:
-        numbers = counters["canary/permitted"], counters["canary/denied"]
+        numbers = counters[PERMITTED], counters[DENIED]
         before = read_counters(pins, numbers)
         with perch_below(pins, cgroup) as perch:
             text = _fly(pins, perch)

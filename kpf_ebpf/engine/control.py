@@ -33,8 +33,8 @@ def enforced_now(instance: Instance) -> Enforced:
 
 def _settled(instance: Instance) -> Enforced:
     """The same, for whoever has the lock and is going to change it."""
-    trial.settle(instance)
-    return enforced_now(instance)
+    known = trial.settle(instance)
+    return enforced_now(instance) if known is None else known
 
 
 def _require_home(home: int) -> None:

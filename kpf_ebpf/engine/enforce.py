@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kpf_ebpf.engine import last_good, password, records
@@ -120,7 +120,7 @@ def enforce(
     goes on, a session lives on, and where nothing changed the kernel is left alone. Raises EngineError; nothing was
     changed then.
     """
-    view = view or View(known_names(before))
+    view = view or View(known_names(before.names if before else ()))
     good = last_good.recall(instance) if before is None else None
     ready = prepare(
         read,
@@ -146,6 +146,8 @@ def enforce(
         digests=digests(ready.facts, before.digests if before else good.digests if good else {}),
         contents=before.contents if before else {},
         session=session,
+        words=application_words(read.policy),
+        resolvers=None if isinstance(resolvers := read.policy.preferences.resolvers, str) else resolvers,
     )
     if terms is None and before is not None and _means_the_same(made, before, instance):
         if made != before:
@@ -184,9 +186,9 @@ def _means_the_same(made: Enforced, before: Enforced, instance: Instance) -> boo
     )
 
 
-def known_names(before: Enforced | None) -> Names:
+def known_names(before: Iterable[NameFact] = ()) -> Names:
     """What is known of names at once: literals, what /etc/hosts says, and what was known before. Nobody is asked."""
-    known = {fact.name: fact for fact in before.names} if before else {}
+    known = {fact.name: fact for fact in before}
 
     def names(wanted: tuple[str, ...]) -> dict[str, NameFact]:
         here = without_network(wanted, read_text(HOSTS) or "")

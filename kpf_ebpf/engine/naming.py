@@ -11,7 +11,6 @@ from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced, KeptName, KeptNames
 from kpf_ebpf.facts.model import NameFact
 from kpf_ebpf.names import NameKeeper, NameState
-from kpf_ebpf.policy.model import Policy
 
 PERIOD = 1.0
 """Seconds between looks at what is to be written down."""
@@ -23,18 +22,18 @@ class Naming:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._keeper = NameKeeper()
-        self._enforced: Enforced | None = None
+        self._known: tuple[NameFact, ...] = ()
         self._written: KeptNames | None = None
         self._due = 0.0
 
-    def retarget(self, enforced: Enforced, policy: Policy) -> None:
+    def retarget(self, enforced: Enforced) -> None:
         """Keeps the names of this policy from now on; those that are new begin with what was known at ``up``."""
-        self._enforced = enforced
+        self._known = enforced.names
         own = {address for adapter in enforced.resolved.adapters for address in adapter.addresses}
         self._keeper.retarget(
             (fact.name for fact in enforced.names),
             {fact.name: fact for fact in enforced.names},
-            resolvers=policy.preferences.resolvers,
+            resolvers="system" if enforced.resolvers is None else enforced.resolvers,
             grace=enforced.name_grace,
             own_addresses=own,
         )
@@ -46,7 +45,7 @@ class Naming:
     def facts(self, wanted: tuple[str, ...]) -> dict[str, NameFact]:
         """What is known of these names now, also of such as are not kept yet. Does not wait."""
         states = self._keeper.states()
-        fresh = known_names(self._enforced)(tuple(name for name in wanted if name not in states))
+        fresh = known_names(self._known)(tuple(name for name in wanted if name not in states))
         return {name: states[name].fact() if name in states else fresh[name] for name in wanted}
 
     def look(self, now: float) -> None:

@@ -16,10 +16,33 @@ from kpf_ebpf.engine.snapshot import Snapshot
 from kpf_ebpf.facts.model import NameFact, Session
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.policy.model import Range
 from kpf_ebpf.resolve.model import ResolvedPolicy
 
 T = TypeVar("T")
-_converter = make_converter()
+
+
+def _ranges_text(ranges: tuple[Range, ...] | None) -> str | None:
+    """Ranges as one word: there may be a million of them."""
+    return None if ranges is None else " ".join([f"{first:x}-{last:x}" for first, last in ranges])
+
+
+def _read_ranges(found: Any, _: object) -> tuple[Range, ...] | None:
+    if found is None:
+        return None
+    if not isinstance(found, str):
+        raise TypeError("ranges are one word")
+    halves = [word.partition("-") for word in found.split()]
+    return tuple([(int(first, 16), int(last, 16)) for first, _, last in halves])
+
+
+def _is_ranges(kind: object) -> bool:
+    return kind in (tuple[Range, ...], tuple[Range, ...] | None)
+
+
+_converter = make_converter(omit_if_default=True, detailed_validation=False)
+_converter.register_unstructure_hook_func(_is_ranges, _ranges_text)
+_converter.register_structure_hook_func(_is_ranges, _read_ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +66,12 @@ class Enforced:
 
     session: Session | None = None
     """The connection that lives on, whatever the policy says."""
+
+    words: tuple[str, ...] = ()
+    """The paths and wildcards of the policy that mean program files."""
+
+    resolvers: tuple[tuple[int, int], ...] | None = None
+    """The policy's own resolvers; None: the system's."""
 
     def image(self) -> MapImage:
         """The image the kernel has, compiled once more."""

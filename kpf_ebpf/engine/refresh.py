@@ -16,9 +16,9 @@ from kpf_ebpf.engine.naming import Naming
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.session import is_alive
-from kpf_ebpf.engine.snapshot import ReadPolicy, Snapshot, groups_differ, read_again, read_groups_again
+from kpf_ebpf.engine.snapshot import ReadPolicy, Snapshot, groups_differ, read_groups_again
 from kpf_ebpf.facts.adapters import AdapterEvents
-from kpf_ebpf.facts.gather import EVERYTHING, application_words
+from kpf_ebpf.facts.gather import EVERYTHING
 from kpf_ebpf.facts.model import Facts, NameFact, Part, Session
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.resolve.model import ResolvedApplication
@@ -59,7 +59,7 @@ class Refresher:
         self._groups_moved = False
         self._prints = Prints(())
         self._seen: dict[str, Print] = {}
-        self._read: ReadPolicy | None = None
+        self._snapshot: Snapshot | None = None
         self._facts: Facts | None = None
         self._generation = -1
         self._session: Session | None = None
@@ -73,12 +73,12 @@ class Refresher:
 
     def retarget(self, enforced: Enforced) -> None:
         """Compares with what was there when this was resolved, from now on."""
-        self._read = read_again(enforced.snapshot)
+        self._snapshot = enforced.snapshot
         self._watch_groups(enforced.snapshot)
-        self._prints = Prints(application_words(self._read.policy))
+        self._prints = Prints(enforced.words)
         self._seen = enforced.prints
         self._walk_due = 0.0
-        self._naming.retarget(enforced, self._read.policy)
+        self._naming.retarget(enforced)
         self._session = enforced.session
         if enforced.generation != self._generation:
             self._facts, self._generation, self.refused = None, enforced.generation, ()  # another command's work
@@ -152,10 +152,10 @@ class Refresher:
 
     def _read_groups(self) -> ReadPolicy | None:
         """The policy with its group files as they are now; None: they are no good, the old ones stand."""
-        if self._read is None:
+        if self._snapshot is None:
             return None
         try:
-            read = read_groups_again(self._read.snapshot)
+            read = read_groups_again(self._snapshot)
         except PolicyError as problem:
             self.refused = tuple(f"{finding}; what was there before stands" for finding in problem.findings)
             for line in self.refused:

@@ -27,6 +27,7 @@ from kpf_ebpf.events.model import LogRecord
 from kpf_ebpf.events.paths import PathFinder
 from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, bpf
+from kpf_ebpf.kernel.active import may_open
 from kpf_ebpf.kernel.pack import pack_file
 from kpf_ebpf.kernel.perf import EventReader
 from kpf_ebpf.resolve.model import ordered_rules
@@ -54,6 +55,17 @@ def clock(nanoseconds: int) -> datetime:
     return (datetime.now(UTC) - timedelta(microseconds=ago // 1000)).astimezone()
 
 
+def rule_names(enforced: Enforced, known: dict[int, RuleName]) -> dict[int, RuleName]:
+    """What the log says of each rule, by counter; of those that are named as before, what is ``known``."""
+    by_id = {rule.id: rule for rule in ordered_rules(enforced.resolved)}
+    names = {
+        counter: RuleName(rule.id, rule.description, rule.origin)
+        for rule_id, counter in enforced.counters.items()
+        if (rule := by_id.get(rule_id))
+    }
+    return {counter: before if (before := known.get(counter)) == name else name for counter, name in names.items()}
+
+
 class Engine:
     """Reads the perf buffers of an instance, keeps its log, and its policy true."""
 
@@ -64,7 +76,7 @@ class Engine:
         self._malformed = 0
         self._losses = Losses()
         self._instance, self._pins = instance, instance.pins
-        self._ended, self._opens = False, True
+        self._ended = False
         self._rules: dict[int, dict[int, RuleName]] = {}
         self._read_at = self._registered_at = 0
         self._paths_map = bpf.open_pinned(instance.pins / "paths")
@@ -73,6 +85,7 @@ class Engine:
         self._log = LogFile(instance.log)
         self._syslog = Syslog()
         self._unproven: tuple[str, ...] = ()
+        self._canary_counters: dict[str, int] = {}
         self._canary_due = time.monotonic() + CANARY_PERIOD
         self._watchdog = service.Watchdog()
         self._refresher = Refresher(instance, self._name_changed)
@@ -92,7 +105,7 @@ class Engine:
                 if self._ended or self._is_relieved():
                     break
                 self._refresh()
-                heart.matters(self._opens)
+                heart.matters(self._may_open())
                 self._refresher.look(time.monotonic())
                 self._prove(time.monotonic())
                 self._tell_losses()
@@ -110,12 +123,18 @@ class Engine:
             return
         try:
             with self._instance.locked(ENGINE):
-                if trial.is_unsettled(self._pins) and not trial.settle(self._instance):
+                if trial.is_unsettled(self._pins) and trial.settle(self._instance) is None:
                     place = records.read(self._instance, Attachment)
                     take_down(self._instance, place.folder if place else None, own=True)
                     self._ended = True
         except Busy:
             return
+
+    def _may_open(self) -> bool:
+        try:
+            return may_open(self._pins)
+        except FileNotFoundError:
+            return False  # `down`, or somebody who removed the pins
 
     def _is_relieved(self) -> bool:
         """Whether another Engine has been registered: one that `up` could not find to end it ends by itself."""
@@ -134,10 +153,10 @@ class Engine:
         if now < self._canary_due:
             return
         self._canary_due = now + CANARY_PERIOD
-        place, enforced = records.read(self._instance, Attachment), trial.look(self._instance).enforced
-        if place is None or enforced is None:
+        place = records.read(self._instance, Attachment)
+        if place is None or not self._canary_counters:
             return
-        sung = canary.prove(self._instance.pins, Path(place.folder), enforced.counters)
+        sung = canary.prove(self._instance.pins, Path(place.folder), self._canary_counters)
         complaint = () if sung.ok else (f"the canary found at {datetime.now():%H:%M:%S}: {sung.detail}",)
         if complaint and not self._unproven:
             print(complaint[0], file=sys.stderr, flush=True)
@@ -186,13 +205,9 @@ class Engine:
         enforced = records.read(self._instance, Enforced)
         if enforced is None:
             return
-        self._read_at, self._opens = changed, enforced.resolved.on_failure == "open"
-        by_id = {rule.id: rule for rule in ordered_rules(enforced.resolved)}
-        self._rules[enforced.generation] = {
-            counter: RuleName(rule.id, rule.description, rule.origin)
-            for rule_id, counter in enforced.counters.items()
-            if (rule := by_id.get(rule_id))
-        }
+        self._read_at = changed
+        self._canary_counters = canary.counters_of(enforced.counters)
+        self._rules[enforced.generation] = rule_names(enforced, self._rules.get(max(self._rules, default=0), {}))
         while len(self._rules) > REMEMBERED:
             del self._rules[min(self._rules)]
         self._syslog.retarget(enforced.resolved.syslog)

@@ -59,27 +59,28 @@ def is_unsettled(pins: Path) -> bool:
         return False  # `down`, or somebody who removed the pins
 
 
-def settle(instance: Instance) -> bool:
-    """Writes down that a trial is over, if one is; the instance must be locked.
+def settle(instance: Instance) -> Enforced | None:
+    """Writes down that a trial is over, if one is; the instance must be locked. Gives what is enforced.
 
-    False: nothing is enforced, as nothing was before it; its hooks and maps are still there.
+    None after a trial: nothing was enforced before it, either; its hooks and maps are still there.
     """
     now = look(instance)
     if not now.unconfirmed:
-        return now.enforced is not None
+        return now.enforced
     active = replace(now.active, generation=read_active(instance.pins).generation + 1)
-    if now.enforced is not None:
-        records.write(instance, replace(now.enforced, generation=active.generation))
+    known = now.enforced and replace(now.enforced, generation=active.generation)
+    if known is not None:
+        records.write(instance, known)
     write_active(instance.pins, active)
-    if now.enforced is None:
+    if known is None:
         records.forget(instance, Enforced)
     records.forget(instance, Pending)
-    return now.enforced is not None
+    return known
 
 
 def confirm(instance: Instance) -> None:
     """Keeps what is on trial. Raises EngineError where nothing is."""
-    if not settle(instance) or read_trial(instance.pins) is None:
+    if settle(instance) is None or read_trial(instance.pins) is None:
         raise EngineError(
             f"the instance {instance.name} has nothing to confirm (any more); `kpf-ebpf status` shows what it enforces"
         )

@@ -10,6 +10,9 @@ from pathlib import Path
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
 
+FIRST_BEAT = 10 * 10**9
+"""Nanoseconds that an Engine has to see that a policy opens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Active:
@@ -68,6 +71,12 @@ def read_effective(pins: Path) -> Active:
     return trial.instead if trial and trial.is_over() else read_active(pins)
 
 
+def may_open(pins: Path) -> bool:
+    """Whether what is active permits everything while no Engine lives, or what its trial ends in does."""
+    trial = read_trial(pins)
+    return read_active(pins).opens or (trial is not None and trial.instead.opens)
+
+
 def write_active(pins: Path, active: Active, trial: Trial | None = None) -> None:
     """One write: every verdict remembered under another word is stale from here on. Without ``trial`` for good."""
     if trial:
@@ -83,6 +92,12 @@ def end_trial(pins: Path) -> None:
     """Lets what is active be active for good."""
     with opened(pins / "trial") as fd:
         bpf.update(fd, bytes(4), bytes(24))
+
+
+def grant(pins: Path) -> None:
+    """Before a policy that opens becomes the active one: so long it counts without a heartbeat, until the first one."""
+    with opened(pins / "heartbeat") as fd:
+        bpf.update(fd, bytes(4), struct.pack("=Q", time.monotonic_ns() + FIRST_BEAT))
 
 
 def beat(heartbeat: int) -> None:

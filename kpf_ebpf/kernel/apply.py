@@ -15,7 +15,7 @@ from pathlib import Path
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf, cgroups, maps, scripts
-from kpf_ebpf.kernel.active import Active, Trial, read_active, read_trial, write_active
+from kpf_ebpf.kernel.active import Active, Trial, grant, read_active, read_trial, write_active
 from kpf_ebpf.kernel.counters import possible_cpus
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.kernel.pack import Packed, pack_image
@@ -141,6 +141,8 @@ def apply(
     announce(generation, contents)
     active = Active(generation, before.stop_all, slot, manner.opens)
     instead = trial.instead if trial else before
+    if manner.opens:
+        grant(pins)
     write_active(pins, active, None if manner.until is None else Trial(active, instead, manner.until))
     if manner.until is None:
         scripts.keep(pins, set(named))

@@ -12,7 +12,17 @@ from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import bpf
-from kpf_ebpf.kernel.active import Active, Trial, beat, end_trial, read_active, read_effective, read_trial, write_active
+from kpf_ebpf.kernel.active import (
+    Active,
+    Trial,
+    beat,
+    end_trial,
+    may_open,
+    read_active,
+    read_effective,
+    read_trial,
+    write_active,
+)
 from kpf_ebpf.kernel.apply import Manner, apply
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
@@ -93,11 +103,12 @@ def test_a_first_policy_on_trial_ends_in_nothing(kernel: Kernel) -> None:
 
 
 def test_a_policy_that_opens_on_failure_needs_a_heartbeat(kernel: Kernel) -> None:
-    """Open: without a fresh heartbeat everything passes, with one the policy counts; stop-all outlives the Engine."""
+    """Open: it counts until the first beat is due, then as long as beats come; stop-all outlives the Engine."""
     pins, over = kernel.programs.pins, threading.Event()
     heartbeat = bpf.open_pinned(pins / "heartbeat")
     apply(pins, image(kernel, "deny"), manner=Manner(opens=True))
-    assert verdict(kernel) == "sent"
+    assert may_open(pins)
+    assert verdict(kernel) == "EPERM", "nobody has had the time to beat"
 
     def keep_beating() -> None:
         while not over.wait(0.05):
@@ -118,6 +129,18 @@ def test_a_policy_that_opens_on_failure_needs_a_heartbeat(kernel: Kernel) -> Non
     active = read_active(pins)
     write_active(pins, Active(active.generation + 1, True, active.slot, opens=True))
     assert verdict(kernel) == "EPERM"
+
+
+def test_a_trial_that_ends_in_a_policy_that_opens_needs_the_heartbeat_before(kernel: Kernel) -> None:
+    """Whoever keeps the heart asks whether a policy may open: also the one that a trial ends in."""
+    pins = kernel.programs.pins
+    apply(pins, image(kernel, "deny"))
+    assert not may_open(pins)
+    apply(pins, image(kernel, "permit"), manner=Manner(opens=True))
+    apply(pins, image(kernel, "deny"), manner=Manner(until=moment(LATER)))
+    assert may_open(pins)
+    end_trial(pins)
+    assert not may_open(pins)
     apply(pins, image(kernel, "deny"))
     write_active(pins, Active(read_active(pins).generation + 1, False, read_active(pins).slot))
     assert verdict(kernel) == "EPERM", "closed: nobody needs to live"
