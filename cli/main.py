@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 
 import click
@@ -11,6 +12,8 @@ COMMANDS = (
     "down",
 )  # fmt: skip
 """In the order of a firewall's life."""
+LASTING = ("log",)
+"""Commands that may go on for days."""
 
 
 class Commands(click.Group):
@@ -24,6 +27,8 @@ class Commands(click.Group):
         """A command by its name; None: there is none."""
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name not in LASTING:
+            gc.disable()  # it ends before it would pay to look for what is not used any more
         module = cmd_name.replace("-", "_")
         command = getattr(importlib.import_module(f"kpf_ebpf.cli.{module}"), module)
         assert isinstance(command, click.Command)

@@ -150,15 +150,19 @@ def _addresses(
     free_local = _bits(matches, lambda match: match.local is None)
     free_remote = _bits(matches, lambda match: match.remote is None)
     local, remote, mask = _Classes(free_local), _Classes(free_remote), (1 << count) - 1
-    prefixes = {
-        prefix: AddressClass(
-            local.number(free_local | total & mask),
-            remote.number(free_remote | total >> count & mask),
-            total >> trusted_at & EVERY_ADAPTER,
-            total >> flags_at,
-        )
-        for prefix, total in accumulate(members).items()
-    }
+    known: dict[int, AddressClass] = {}
+
+    def class_of(total: int) -> AddressClass:
+        if total not in known:
+            known[total] = AddressClass(
+                local.number(free_local | total & mask),
+                remote.number(free_remote | total >> count & mask),
+                total >> trusted_at & EVERY_ADAPTER,
+                total >> flags_at,
+            )
+        return known[total]
+
+    prefixes = {prefix: class_of(total) for prefix, total in accumulate(members).items()}
     return tuple(local.vectors), tuple(remote.vectors), prefixes
 
 

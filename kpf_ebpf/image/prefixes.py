@@ -13,6 +13,8 @@ from kpf_ebpf.policy.model import V4_BASE, Range
 
 BITS = 129
 _V4_SHIFT, _V4_END = 96, V4_BASE + 2**32
+_V4_PLACE = (1 << 128) - (V4_BASE << _V4_SHIFT)
+_SPANS = tuple((1 << BITS - bits) - 1 for bits in range(BITS + 1))
 
 
 def place(address: int) -> int:
@@ -24,6 +26,9 @@ def _places(ranges: Iterable[Range]) -> Iterable[Range]:
     """Ranges of addresses as ranges of places. What reaches IPv4's corner of IPv6 from both sides, reaches through."""
     below = None
     for first, last in sorted(ranges):
+        if first >= V4_BASE and last < _V4_END:  # nearly all of a long list
+            yield _V4_PLACE + (first << _V4_SHIFT), _V4_PLACE + (last + 1 << _V4_SHIFT) - 1
+            continue
         if first < _V4_END and last >= V4_BASE:
             yield place(max(first, V4_BASE)), place(min(last, _V4_END - 1)) + (1 << _V4_SHIFT) - 1
         if first < V4_BASE:
@@ -54,11 +59,11 @@ def to_prefixes(ranges: Iterable[Range]) -> set[tuple[int, int]]:
 def accumulate(members: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
     """For each prefix the OR of its own bits and those of every prefix around it."""
     result: dict[tuple[int, int], int] = {}
-    around: list[tuple[int, int, int]] = []  # last address, own end, bits so far: the open prefixes, widest first
-    for bits, address in sorted(members, key=lambda prefix: (prefix[1], prefix[0])):
+    around: list[tuple[int, int]] = []  # last address, bits so far: the open prefixes, widest first
+    for address, bits, own in sorted([(address, bits, own) for (bits, address), own in members.items()]):
         while around and around[-1][0] < address:
             around.pop()
-        total = members[bits, address] | (around[-1][2] if around else 0)
+        total = own | around[-1][1] if around else own
         result[bits, address] = total
-        around.append((address + (1 << (BITS - bits)) - 1, address, total))
+        around.append((address + _SPANS[bits], total))
     return result

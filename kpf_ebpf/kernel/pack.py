@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 
 from kpf_ebpf.facts.model import FileKey
-from kpf_ebpf.image.model import AddressClass, ApplicationEntry, MapImage
+from kpf_ebpf.image.model import ApplicationEntry, MapImage
 from kpf_ebpf.image.rows import summary
 from kpf_ebpf.kernel import abi
 from kpf_ebpf.policy.model import V4_BASE, Action
@@ -136,8 +136,10 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
     local_port, remote_port = classes[abi.Field.LOCAL_PORT], classes[abi.Field.REMOTE_PORT]
     hosts = _hosts(image)
 
-    def pack_address(entry: AddressClass) -> bytes:
-        return struct.pack("=QIIII", entry.trusted, local[entry.local], remote[entry.remote], entry.flags, 0)
+    entries = {
+        entry: struct.pack("=QIIII", entry.trusted, local[entry.local], remote[entry.remote], entry.flags, 0)
+        for entry in set(image.prefixes.values())
+    }
 
     pairs = {pair: struct.pack("=II", local_port[pair[0]], remote_port[pair[1]]) for pair in set(image.ports)}
     width = len(layout.rows[0])
@@ -155,11 +157,9 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
             for cgroup, number in image.cgroups.items()
         ],
         "addresses": [
-            (pack_prefix(*prefix), pack_address(entry))
-            for prefix, entry in image.prefixes.items()
-            if prefix not in hosts
+            (pack_prefix(*prefix), entries[entry]) for prefix, entry in image.prefixes.items() if prefix not in hosts
         ],
-        "hosts": [(pack_host(place), pack_address(image.prefixes[bits, place])) for bits, place in hosts],
+        "hosts": [(pack_host(place), entries[image.prefixes[bits, place]]) for bits, place in hosts],
         "adapters": [
             (_U32(index), struct.pack("=II", adapter.slot, adapter.own_zone))
             for index, adapter in image.adapters.items()

@@ -33,6 +33,11 @@ _PART = r"""(?:[A-Za-z0-9_-]++|"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\n]*+')"""
 _LONG_KEY = re.compile(
     rf"(?:^[ \t]*+\[{{0,2}}|[{{,])[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_KEY_PARTS}}}", re.M
 )
+_FLAT = r"""[^\[\]{}"'#\n]*+(?:"[^"\\\n]*+"[^\[\]{}"'#\n]*+)*+"""
+_USUAL = re.compile(
+    rf"""([A-Za-z0-9_-]++)[ \t]*+=[ \t]*+(?:"[^"\\\n]*+"|[A-Za-z0-9_.+-]++|\{{{_FLAT}\}}|\[{_FLAT}\])[ \t]*+(?=[#\n])"""
+)
+"""A pair on one line, as nearly all of a policy are: a bare key, and no value in whose inside a line can begin."""
 _AT_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 
@@ -64,8 +69,8 @@ def read_toml(data: bytes, file: str) -> tuple[dict[str, Any], Mapping[KeyPath, 
 def line_numbers(text: str) -> Mapping[KeyPath, int]:
     """Return the line, from 1, of every key, table header and list element in a valid TOML document.
 
-    An element on the line of its list may be left out: ask ``line_of``. Text that is not valid TOML gives a meaningless
-    answer or ValueError.
+    What stands in a list or inline table, on its line, may be left out: ask ``line_of``. Text that is not valid TOML
+    gives a meaningless answer or ValueError.
     """
     scanner = _Scanner(text.replace("\r\n", "\n"))
     scanner.document()
@@ -117,6 +122,9 @@ class _Scanner:
                 return
             if self.text[self.at] == "[":
                 table = self._header()
+            elif usual := _USUAL.match(self.text, self.at):
+                self._note((*table, usual[1]), self._here())
+                self.at = usual.end()
             else:
                 self._pair(table)
 
