@@ -15,7 +15,7 @@ from typing import Any
 from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, MEASURES
 from tests.kernel.conftest import loaded_kernel
 
-from . import engine, micro, network, packets
+from . import engine, hard, micro, network, packets
 from .plot import draw
 
 SIZES = (1, 10000)
@@ -42,10 +42,13 @@ def measure(rounds: int, part: float) -> dict[str, Any]:
         verified = micro.verified(kernel)
         flows = {size: micro.classification(kernel, size) for size in micro.SIZES}
         in_place = {size: packets.packets(kernel, size) for size in SIZES}
+        policies, lists = hard.policies(kernel), hard.block_lists(kernel)
     return {
         "verified": verified,
         "flows": flows,
         "packets": in_place,
+        "hard": policies,
+        "lists": lists,
         "engine": engine.engine(),
         "network": network.measured(rounds, part),
     }
@@ -64,6 +67,10 @@ def bars(found: dict[str, Any]) -> Iterator[Bar]:
     hooks = sum(count for name, count in walked.items() if name not in ADAPTER_PROGRAMS)
     yield Bar("instructions the verifier walks, hooks", 100_000, hooks)
     yield Bar("instructions the verifier walks, with adapters", 100_000, sum(walked.values()))
+    few, many = (found["lists"][size] for size in hard.LISTS)
+    yield Bar("a flow to a listed destination, of 1,000,000 against 1,000", 1.5, many["flow (ns)"] / few["flow (ns)"])
+    yield Bar("a list of 1,000,000: until the switch (s)", 10, many["applied (s)"])
+    yield Bar("a list of 1,000,000: kernel memory, with the one it replaces (MB)", 200, many["kernel memory (MB)"])
     own = found["engine"]
     for name, most in (
         ("up, compiling (s)", 1.5), ("up (s)", 1.5), ("up, 10,000 rules (s)", 3), ("reload, 10,000 rules (s)", 1),
@@ -103,6 +110,9 @@ def main() -> int:
     draw(found["network"], options.folder / "performance.svg")
     print("| what | at most | found | |\n|---|---:|---:|---|")
     print(*bars(found), sep="\n")
+    print("\n| 10,000 rules | a flow (ns, net) | until the switch (s) |\n|---|---:|---:|")
+    for name, cost in found["hard"].items():
+        print(f"| {name} | {cost['flow (ns)']:.0f} | {cost['applied (s)']:.2f} |")
     print(f"\n{network.table(found['network'])}")
     return 0
 
