@@ -179,7 +179,7 @@ static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, struct kp
     return rule.action == KPF_PERMIT ? KPF_GO_ON : KPF_DROP;
 }
 
-int kpf_adapter_ingress(struct __sk_buff *skb)
+KPF_ADAPTERS_PROGRAM kpf_adapter_ingress(struct __sk_buff *skb)
 {
     struct kpf_event event = {.active = kpf_active()};
     struct kpf_packet packet = {};
@@ -204,7 +204,7 @@ static __always_inline int kpf_is_within(struct __sk_buff *skb, const struct kpf
     return bpf_skb_ancestor_cgroup_id(skb, here->level) == here->cgroup;
 }
 
-int kpf_adapter_egress(struct __sk_buff *skb)
+KPF_ADAPTERS_PROGRAM kpf_adapter_egress(struct __sk_buff *skb)
 {
     struct kpf_event event = {.active = kpf_active()};
     struct kpf_packet packet = {};

@@ -16,7 +16,7 @@ static __always_inline int kpf_is_version_2(u64 cgroup)
 }
 
 /* cgroup_mkdir(cgroup, path) */
-int kpf_cgroup_made(struct bpf_raw_tracepoint_args *ctx)
+KPF_SOCKETS_PROGRAM kpf_cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 cgroup = ctx->args[0], id, parent;
     struct kpf_path *path;
@@ -40,7 +40,7 @@ int kpf_cgroup_made(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* cgroup_rmdir(cgroup, path) */
-int kpf_cgroup_gone(struct bpf_raw_tracepoint_args *ctx)
+KPF_SOCKETS_PROGRAM kpf_cgroup_gone(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 cgroup = ctx->args[0], id;
 

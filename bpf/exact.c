@@ -12,6 +12,7 @@ static __always_inline int kpf_check_typed(void *binary)
     return 0;
 }
 
+#ifdef KPF_PART_SOCKETS
 KFUNC_PROBE(security_bprm_check, void *binary)
 {
     return kpf_check_typed(binary);
@@ -21,3 +22,4 @@ LSM_PROBE(bprm_check_security, void *binary)
 {
     return kpf_check_typed(binary);
 }
+#endif

@@ -47,7 +47,7 @@ static __always_inline int kpf_may_bypass(void)
     return 1;
 }
 
-int kpf_setsockopt(struct bpf_sockopt *ctx)
+KPF_SOCKETS_PROGRAM kpf_setsockopt(struct bpf_sockopt *ctx)
 {
     if (ctx->optlen > KPF_PAGE)
         ctx->optlen = 0; /* "as the caller gave it": a program sees no more than a page, and must say so */

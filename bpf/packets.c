@@ -388,12 +388,12 @@ static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
     return kpf_judge(skb, active_word, out);
 }
 
-int kpf_egress(struct __sk_buff *skb)
+KPF_PACKETS_PROGRAM kpf_egress(struct __sk_buff *skb)
 {
     return kpf_packet_hook(skb, 1);
 }
 
-int kpf_ingress(struct __sk_buff *skb)
+KPF_PACKETS_PROGRAM kpf_ingress(struct __sk_buff *skb)
 {
     return kpf_packet_hook(skb, 0);
 }

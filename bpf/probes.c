@@ -4,7 +4,7 @@
  */
 
 /* args[0]: a descriptor of the caller; the answer is in `identified`. */
-int kpf_identify(struct bpf_raw_tracepoint_args *ctx)
+KPF_SOCKETS_PROGRAM kpf_identify(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 files = kpf_read_pointer(bpf_get_current_task(), KPF_BTF_TASK_STRUCT_FILES);
     u64 table = kpf_read_pointer(kpf_read_pointer(files, KPF_BTF_FILES_STRUCT_FDT), KPF_BTF_FDTABLE_FD);
@@ -18,7 +18,7 @@ int kpf_identify(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* Makes the caller's mount namespace and root folder the ones that the policy's paths are meant in. */
-int kpf_settle(struct bpf_raw_tracepoint_args *ctx)
+KPF_SOCKETS_PROGRAM kpf_settle(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 task = bpf_get_current_task();
     u64 root = kpf_read_pointer(task, KPF_BTF_TASK_STRUCT_FS);
@@ -34,7 +34,7 @@ int kpf_settle(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* args[0]: index of a flow in `probes`, which gets the verdict. */
-int kpf_probe(struct bpf_raw_tracepoint_args *ctx)
+KPF_PROBES_PROGRAM kpf_probe(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 index = ctx->args[0];
     struct kpf_probe *probe = probes.lookup(&index);
@@ -52,7 +52,7 @@ int kpf_probe(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* The same, asking what an early hook would say. */
-int kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
+KPF_PROBES_PROGRAM kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 index = ctx->args[0];
     struct kpf_probe *probe = probes.lookup(&index);
@@ -72,7 +72,7 @@ int kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
  * For measuring, since only programs that take packets can be run many times at a stroke (loaded as a tc program): the
  * flows in `probes` in turn, as many as the packet's mark says. Writes nothing but the turn.
  */
-int kpf_measure(struct __sk_buff *skb)
+KPF_PROBES_PROGRAM kpf_measure(struct __sk_buff *skb)
 {
     u32 index = skb->cb[0];
     struct kpf_probe *probe;
@@ -90,7 +90,7 @@ int kpf_measure(struct __sk_buff *skb)
 }
 
 /* The same without the classifier: what is to be subtracted. */
-int kpf_measure_nothing(struct __sk_buff *skb)
+KPF_PROBES_PROGRAM kpf_measure_nothing(struct __sk_buff *skb)
 {
     u32 index = skb->cb[0];
     struct kpf_probe *probe;

@@ -138,7 +138,7 @@ static __always_inline void kpf_identify_script(struct kpf_file *script, const s
 }
 
 /* sched_process_exec(task, old pid, bprm): the process now is the file it executes, and no component. */
-int kpf_exec(struct bpf_raw_tracepoint_args *ctx)
+KPF_SOCKETS_PROGRAM kpf_exec(struct bpf_raw_tracepoint_args *ctx)
 {
     u64 binary = ctx->args[2];
     u64 filename = kpf_read_pointer(binary, KPF_BTF_LINUX_BINPRM_FILENAME);
@@ -196,7 +196,7 @@ static __always_inline void kpf_check_file(u64 binary)
 }
 
 /* sched_process_fork(parent, child): a new process is its parent's program until it executes another. */
-int kpf_fork(struct bpf_raw_tracepoint_args *ctx)
+KPF_SOCKETS_PROGRAM kpf_fork(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 parent = kpf_read_u32(ctx->args[0], KPF_BTF_TASK_STRUCT_TGID);
     u32 child = kpf_read_u32(ctx->args[1], KPF_BTF_TASK_STRUCT_TGID);
@@ -216,7 +216,7 @@ int kpf_fork(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* sched_process_exit(task): forgotten with the last thread. */
-int kpf_exit(struct bpf_raw_tracepoint_args *ctx)
+KPF_SOCKETS_PROGRAM kpf_exit(struct bpf_raw_tracepoint_args *ctx)
 {
     u32 tgid = kpf_read_u32(ctx->args[0], KPF_BTF_TASK_STRUCT_TGID);
     u64 signal = kpf_read_pointer(ctx->args[0], KPF_BTF_TASK_STRUCT_SIGNAL);

@@ -4,7 +4,7 @@
  */
 
 /* cgroup/sock_create: the owner is whoever creates it, until somebody binds or connects it. */
-int kpf_sock_create(struct bpf_sock *sk)
+KPF_SOCKETS_PROGRAM kpf_sock_create(struct bpf_sock *sk)
 {
     struct kpf_identity *who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -26,12 +26,12 @@ static __always_inline int kpf_bound(struct bpf_sock *sk)
     return 1;
 }
 
-int kpf_post_bind4(struct bpf_sock *sk)
+KPF_SOCKETS_PROGRAM kpf_post_bind4(struct bpf_sock *sk)
 {
     return kpf_bound(sk);
 }
 
-int kpf_post_bind6(struct bpf_sock *sk)
+KPF_SOCKETS_PROGRAM kpf_post_bind6(struct bpf_sock *sk)
 {
     return kpf_bound(sk);
 }
@@ -141,12 +141,12 @@ static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
     return kpf_judge_early(ctx, &event, KPF_HOOK_CONNECT);
 }
 
-int kpf_connect4(struct bpf_sock_addr *ctx)
+KPF_SOCKETS_PROGRAM kpf_connect4(struct bpf_sock_addr *ctx)
 {
     return kpf_connect(ctx, 1);
 }
 
-int kpf_connect6(struct bpf_sock_addr *ctx)
+KPF_SOCKETS_PROGRAM kpf_connect6(struct bpf_sock_addr *ctx)
 {
     return kpf_connect(ctx, 0);
 }
@@ -215,12 +215,12 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     return 1;
 }
 
-int kpf_sendmsg4(struct bpf_sock_addr *ctx)
+KPF_SOCKETS_PROGRAM kpf_sendmsg4(struct bpf_sock_addr *ctx)
 {
     return kpf_sendmsg(ctx, 1);
 }
 
-int kpf_sendmsg6(struct bpf_sock_addr *ctx)
+KPF_SOCKETS_PROGRAM kpf_sendmsg6(struct bpf_sock_addr *ctx)
 {
     return kpf_sendmsg(ctx, 0);
 }

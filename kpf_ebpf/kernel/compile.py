@@ -13,15 +13,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
 from kpf_ebpf.kernel.compiled import Compiled, decode, encode, fetch, keep, key_of, unlink_maps
 
-SOURCES = ("kpf_abi.h", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c", "packet.c", "fields.c",
-           "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "packets.c", "options.c", "adapters.c",
-           "probes.c", "exact.c")  # fmt: skip
+SOURCES = ("kpf_abi.h", "parts.c", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c", "packet.c",
+           "fields.c", "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "packets.c", "options.c",
+           "adapters.c", "probes.c", "exact.c")  # fmt: skip
+PARTS = SOCKETS, PACKETS, ADAPTERS, PROBES = "SOCKETS", "PACKETS", "ADAPTERS", "PROBES"
+"""The parts of the programs (bpf/parts.c): each is compiled by itself, and kept by itself."""
 OLDEST_BCC = (0, 25)
 """The first whose compiler knows what is asked of it."""
 BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
@@ -69,21 +72,31 @@ def bcc_version() -> str:
     return version
 
 
-def compiled(offsets: Mapping[str, int], scratch: Path) -> Compiled:
-    """The programs for a kernel with these offsets: kept ones, or made now. Raises LoadError.
+def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) -> Compiled:
+    """The programs of these parts for a kernel with these offsets: kept ones, or made now. Raises LoadError.
 
-    ``scratch`` is a folder in a bpf file system: BCC makes the maps that the programs name, and they go again.
+    ``scratch`` begins the names of folders in a bpf file system: BCC makes the maps that the programs name, and they go
+    again.
     """
     folder = source_folder()
     text = "".join(f'#line 1 "bpf/{name}"\n{(folder / name).read_text()}' for name in SOURCES)
     flags = [f"-DKPF_BTF_{name}={value}" for name, value in sorted(offsets.items())]
     stubs = sorted((folder / "stub").rglob("*.h"))
-    key = key_of([text, *flags, *(path.read_text() for path in stubs), bcc_version(), os.uname().release])
-    found = fetch(key)
-    if found is None:
-        found = compile_text(text, flags, folder, scratch)
-        keep(key, found)
-    return found
+    common = [text, *flags, *(path.read_text() for path in stubs), bcc_version(), os.uname().release]
+    keys = {part: key_of([*common, part]) for part in parts}
+    found = {part: fetch(key) for part, key in keys.items()}
+
+    def one(part: str) -> Compiled:
+        made = found[part]
+        if made is None:
+            place = scratch.with_name(f"{scratch.name}_{part.lower()}")
+            made = compile_text(text, [*flags, f"-DKPF_PART_{part}"], folder, place)
+            keep(keys[part], made)
+        return made
+
+    with ThreadPoolExecutor(len(keys)) as side_by_side:
+        made = list(side_by_side.map(one, keys))
+    return Compiled(MappingProxyType({name: program for part in made for name, program in part.programs.items()}))
 
 
 def compile_text(text: str, flags: list[str], folder: Path, scratch: Path) -> Compiled:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 CACHE = Path("/var/cache/kpf-ebpf")
-KEPT = 4
+KEPT = 12
 """Compilations that are kept: the newest."""
 MAX_BYTES = 16 << 20
 """Bytes of a file that are read."""
@@ -117,7 +117,7 @@ def _roots_alone(status: os.stat_result, kind: int) -> bool:
 
 def keep(key: str, compiled: Compiled, folder: Path = CACHE) -> bool:
     """Keeps a compilation for the next time. False: the disk does not take it, which costs time and nothing else."""
-    fresh = folder / f".{os.getpid()}.new"
+    fresh = folder / f".{os.getpid()}.{key}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _roots_alone(folder.lstat(), stat.S_IFDIR):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import abi, bpf, btf, maps
-from kpf_ebpf.kernel.compile import LoadError, compiled, telling
+from kpf_ebpf.kernel.compile import ADAPTERS, PACKETS, SOCKETS, LoadError, compiled, telling
+from kpf_ebpf.kernel.compile import PROBES as PROBES_PART
 from kpf_ebpf.kernel.compiled import Program
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
@@ -114,6 +115,13 @@ def _load_exact(load_one: Callable[[str, int, int, int], int], there: set[str], 
     return {}
 
 
+def _parts(more: Collection[str]) -> tuple[str, ...]:
+    """The parts of the programs that are needed, with ``more`` of them."""
+    adapters = (ADAPTERS,) if set(more) & set(ADAPTER_PROGRAMS) else ()
+    probes = (PROBES_PART,) if set(more) & {*PROBES, *MEASURES} else ()
+    return (SOCKETS, PACKETS, *adapters, *probes)
+
+
 def load(pins: Path, more: Collection[str] = ()) -> Programs:
     """Loads the hooks' programs, compiled now or before; maps are made below ``pins`` or found there.
 
@@ -130,7 +138,7 @@ def load(pins: Path, more: Collection[str] = ()) -> Programs:
     if misfit:
         raise LoadError(f"{pins} was left by another version: {misfit}; run `kpf-ebpf down`, then `up` again")
     bpf.lift_limit()
-    programs = compiled(offsets, pins / "compile").programs
+    programs = compiled(offsets, pins / "compile", _parts(more)).programs
     descriptors: dict[str, int] = {}
     try:
         made = make_maps(pins)

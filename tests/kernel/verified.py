@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kpf_ebpf.kernel import bpf, btf
-from kpf_ebpf.kernel.compile import bcc_version, compiled
+from kpf_ebpf.kernel.compile import PARTS, bcc_version, compiled
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM
 from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, make_maps
 
@@ -35,7 +35,7 @@ class Cost:
 
 def measure(pins: Path, names: Iterable[str]) -> dict[str, Cost]:
     """What each of these programs costs (the one that sees scripts, whose kind differs by kernel, is left out)."""
-    programs = compiled(btf.offsets(btf.Btf(btf.VMLINUX.read_bytes())), pins / "compile").programs
+    programs = compiled(btf.offsets(btf.Btf(btf.VMLINUX.read_bytes())), pins / "compile", PARTS).programs
     hooks = {hook.program: hook for hook in HOOKS}
     made = make_maps(pins)
     costs = {}
