@@ -152,12 +152,35 @@ static __always_inline int kpf_is_segment_cached(const volatile struct kpf_cache
     return !(other | (before ^ after) | (before & 1));
 }
 
+/* What is remembered of the flow of a datagram, as kpf_recall_datagram() does it where the socket is connected to nobody. */
+static __always_inline int kpf_is_remembered(struct __sk_buff *skb, const struct kpf_flow *flow, u64 active_word, int out,
+                                             struct kpf_rule *rule)
+{
+    struct kpf_flow_key key = {};
+    struct kpf_flow_state *state;
+    u64 now;
+
+    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(skb), 0);
+    state = flows.lookup(&key);
+    if (!state || state->active != active_word || state->ifindex != flow->ifindex || state->rule.action != KPF_PERMIT)
+        return 0;
+    now = bpf_ktime_get_ns();
+    if (!kpf_is_live(state, now, 0))
+        return 0;
+    state->seen = now;
+    if (out != (state->initiator == KPF_INITIATOR_OUT))
+        state->answered = 1;
+    rule->counter = state->rule.counter;
+    rule->action = KPF_PERMIT;
+    return 1;
+}
+
 /*
- * Whether this packet's verdict is in its socket's cache; then `rule` is what it was judged by. Of a datagram socket
- * only while it is connected to where the packet comes from or goes. The socket is taken as it is in the packet: what
- * is no full socket has no storage.
+ * Whether this packet's verdict is known: in its socket's cache, or (of a socket that is not connected to where the
+ * datagram comes from or goes) with its flow. Then `rule` is what it was judged by. The socket is taken as it is in the
+ * packet: what is no full socket has no storage.
  */
-static __always_inline int kpf_is_cached(struct __sk_buff *skb, u64 active_word, int out, struct kpf_rule *rule)
+static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, int out, struct kpf_rule *rule)
 {
     const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct bpf_sock *sk = skb->sk;
@@ -171,18 +194,23 @@ static __always_inline int kpf_is_cached(struct __sk_buff *skb, u64 active_word,
         return 0;
     state = sk->state;
     size = kpf_peek_protocol(at, end, &flow.protocol);
-    cached = cache.sk_storage_get(sk, 0, 0);
-    if (!size || !cached)
+    if (!size)
         return 0;
-    if (flow.protocol == KPF_TCP)
-        return KPF_STATES_STANDING >> (state & 31) & 1 &&
-               kpf_is_segment_cached(cached, skb->ifindex, active_word, rule);
-    if (flow.protocol != KPF_UDP || state != KPF_STATE_ESTABLISHED || kpf_peek(at, end, size, &header))
+    if (flow.protocol == KPF_TCP) {
+        if (!(KPF_STATES_STANDING >> (state & 31) & 1))
+            return 0;
+        cached = cache.sk_storage_get(sk, 0, 0);
+        return cached && kpf_is_segment_cached(cached, skb->ifindex, active_word, rule);
+    }
+    if (flow.protocol != KPF_UDP || kpf_peek(at, end, size, &header))
         return 0;
     __builtin_memcpy(flow.local, out ? header.source : header.destination, 16);
     __builtin_memcpy(flow.remote, out ? header.destination : header.source, 16);
     flow.local_port = bpf_ntohs(out ? header.source_port : header.destination_port);
     flow.remote_port = bpf_ntohs(out ? header.destination_port : header.source_port);
     flow.ifindex = skb->ifindex;
-    return kpf_is_connected_to(sk, &flow) && kpf_read_cache(cached, &flow, active_word, rule, &judged);
+    if (!kpf_is_connected_to(sk, &flow))
+        return kpf_is_remembered(skb, &flow, active_word, out, rule);
+    cached = cache.sk_storage_get(sk, 0, 0);
+    return cached && kpf_read_cache(cached, &flow, active_word, rule, &judged);
 }

@@ -381,7 +381,7 @@ static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
         kpf_count_default(KPF_DEFAULT_NO_IMAGE);
         return 1;
     }
-    if (kpf_is_cached(skb, active_word, out, &rule)) {
+    if (kpf_is_known(skb, active_word, out, &rule)) {
         kpf_count(&rule, 1, skb->len, 0);
         return rule.action == KPF_PERMIT;
     }
