@@ -136,21 +136,24 @@ static __always_inline int kpf_peek(const u8 *at, const u8 *end, u32 size, struc
 
 /*
  * A segment of a connection that stands is of the flow that was judged when the connection began: the kernel finds such
- * a socket by all four of its points, and the socket sends from and to no others. Nothing of them is compared.
+ * a socket by all four of its points, and the socket sends from and to no others. So it is with what comes to a connected
+ * datagram socket, and to nobody else. Nothing of the points is compared then.
  */
-static __always_inline int kpf_is_segment_cached(const volatile struct kpf_cache *cached, u32 ifindex, u64 active_word,
-                                                 struct kpf_rule *rule)
+static __always_inline int kpf_is_own_cached(const volatile struct kpf_cache *cached, u32 ifindex, u8 protocol,
+                                             u64 active_word, struct kpf_rule *rule)
 {
     u32 before = cached->writes, after;
     u64 other = cached->active ^ active_word;
 
     other |= cached->ifindex ^ ifindex;
-    other |= cached->protocol ^ KPF_TCP;
+    other |= cached->protocol ^ protocol;
     rule->counter = cached->rule.counter;
     rule->action = cached->rule.action;
     after = cached->writes;
     return !(other | (before ^ after) | (before & 1));
 }
+
+#define KPF_SEEN_ANEW (KPF_SECOND / 8)
 
 /* What is remembered of the flow of a datagram, as kpf_recall_datagram() does it where the socket is connected to nobody. */
 static __always_inline int kpf_is_remembered(struct __sk_buff *skb, const struct kpf_flow *flow, u64 active_word, int out,
@@ -167,8 +170,9 @@ static __always_inline int kpf_is_remembered(struct __sk_buff *skb, const struct
     now = bpf_ktime_get_ns();
     if (!kpf_is_live(state, now, 0))
         return 0;
-    state->seen = now;
-    if (out != (state->initiator == KPF_INITIATOR_OUT))
+    if (now - state->seen > KPF_SEEN_ANEW)
+        state->seen = now; /* not each time: both ends' processors would take its memory from each other */
+    if (!state->answered && out != (state->initiator == KPF_INITIATOR_OUT))
         state->answered = 1;
     rule->counter = state->rule.counter;
     rule->action = KPF_PERMIT;
@@ -196,11 +200,10 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
     size = kpf_peek_protocol(at, end, &flow.protocol);
     if (!size)
         return 0;
-    if (flow.protocol == KPF_TCP) {
-        if (!(KPF_STATES_STANDING >> (state & 31) & 1))
-            return 0;
+    if (flow.protocol == KPF_TCP ? KPF_STATES_STANDING >> (state & 31) & 1
+                                 : !out && flow.protocol == KPF_UDP && state == KPF_STATE_ESTABLISHED && !skb->pkt_type) {
         cached = cache.sk_storage_get(sk, 0, 0);
-        return cached && kpf_is_segment_cached(cached, skb->ifindex, active_word, rule);
+        return cached && kpf_is_own_cached(cached, skb->ifindex, flow.protocol, active_word, rule);
     }
     if (flow.protocol != KPF_UDP || kpf_peek(at, end, size, &header))
         return 0;
@@ -209,8 +212,8 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
     flow.local_port = bpf_ntohs(out ? header.source_port : header.destination_port);
     flow.remote_port = bpf_ntohs(out ? header.destination_port : header.source_port);
     flow.ifindex = skb->ifindex;
-    if (!kpf_is_connected_to(sk, &flow))
+    if (state != KPF_STATE_ESTABLISHED)
         return kpf_is_remembered(skb, &flow, active_word, out, rule);
-    cached = cache.sk_storage_get(sk, 0, 0);
+    cached = cache.sk_storage_get(sk, 0, 0); /* of what it is connected to, since connect() drops it */
     return cached && kpf_read_cache(cached, &flow, active_word, rule, &judged);
 }
