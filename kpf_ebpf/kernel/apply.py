@@ -44,8 +44,14 @@ def fill_slot(
             shared = model if known is not None and known.get(name) == contents[name] else None
             inner = _found_inner(outer, shared, pins / name, contents[name]) or _new_inner(name, items)
             _keep(pins / name, contents[name], inner)
-            bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
+            if _held(outer, slot) != bpf.identity_of(inner):  # the kernel waits for its programs at each update
+                bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
     return contents
+
+
+def _held(outer: int, slot: int) -> int:
+    """The id of the inner map of a slot; 0: none."""
+    return int.from_bytes(bpf.lookup(outer, struct.pack("=I", slot), 4) or b"", "little")
 
 
 def _digest(items: Packed) -> str:
@@ -92,9 +98,9 @@ def _found_inner(outer: int, slot: int | None, path: Path, digest: str) -> int |
         return inner
     if slot is None:
         return None
-    found = bpf.lookup(outer, struct.pack("=I", slot), 4)
+    held = _held(outer, slot)
     try:
-        return bpf.open_map(int.from_bytes(found, "little")) if found else None
+        return bpf.open_map(held) if held else None
     except PermissionError:
         return None  # the Engine may not open a map by its number: it makes one, and has that the next time
 
