@@ -161,9 +161,9 @@ static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, struct kp
     u64 done;
 
     kpf_forget(event, sizeof(*event));
-    done = kpf_resume_search(skb);
+    done = kpf_resume_search(skb, event->active);
     if (kpf_classify(&event->flow, event->active, NULL, &rule, KPF_RUN_CHUNKS, &done) == KPF_UNFINISHED) {
-        kpf_leave_search(skb, done);
+        kpf_leave_search(skb, event->active, done);
         if (hook == KPF_HOOK_ADAPTER_EGRESS)
             again_adapter_egress.call(skb, 0);
         else

@@ -137,16 +137,17 @@ static __always_inline int kpf_peek(const u8 *at, const u8 *end, u32 size, struc
 /*
  * A segment of a connection that stands is of the flow that was judged when the connection began: the kernel finds such
  * a socket by all four of its points, and the socket sends from and to no others. So it is with what comes to a connected
- * datagram socket, and to nobody else. Nothing of the points is compared then.
+ * datagram socket, but for its own address (the last word of it), which may be a broadcast now and then.
  */
 static __always_inline int kpf_is_own_cached(const volatile struct kpf_cache *cached, u32 ifindex, u8 protocol,
-                                             u64 active_word, struct kpf_rule *rule)
+                                             u32 local, u64 active_word, struct kpf_rule *rule)
 {
     u32 before = cached->writes, after;
     u64 other = cached->active ^ active_word;
 
     other |= cached->ifindex ^ ifindex;
     other |= cached->protocol ^ protocol;
+    other |= protocol == KPF_UDP ? cached->local[3] ^ local : 0;
     rule->counter = cached->rule.counter;
     rule->action = cached->rule.action;
     after = cached->writes;
@@ -191,7 +192,7 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
     struct kpf_header header;
     struct kpf_cache *cached;
     struct kpf_flow flow;
-    u32 state, size;
+    u32 state, size, local;
     u64 judged;
 
     if (!sk)
@@ -202,8 +203,9 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
         return 0;
     if (flow.protocol == KPF_TCP ? KPF_STATES_STANDING >> (state & 31) & 1
                                  : !out && flow.protocol == KPF_UDP && state == KPF_STATE_ESTABLISHED && !skb->pkt_type) {
+        local = *(u32 *)(at + (size == 20 ? 16 : 36));
         cached = cache.sk_storage_get(sk, 0, 0);
-        return cached && kpf_is_own_cached(cached, skb->ifindex, flow.protocol, active_word, rule);
+        return cached && kpf_is_own_cached(cached, skb->ifindex, flow.protocol, local, active_word, rule);
     }
     if (flow.protocol != KPF_UDP || kpf_peek(at, end, size, &header))
         return 0;

@@ -216,8 +216,8 @@ static __always_inline u32 kpf_classify(const struct kpf_flow *flow, u64 active_
     return this.numbers.component;
 }
 
-/* The chunks that an earlier run for this very packet has looked at. */
-static __always_inline u64 kpf_resume_search(struct __sk_buff *skb)
+/* The chunks that an earlier run for this very packet, under the same active word, has looked at. */
+static __always_inline u64 kpf_resume_search(struct __sk_buff *skb, u64 active_word)
 {
     u64 done = 0, packet = 0;
     u32 zero = 0;
@@ -225,20 +225,21 @@ static __always_inline u64 kpf_resume_search(struct __sk_buff *skb)
 
     if (search && search->done) {
         bpf_probe_read_kernel(&packet, sizeof(packet), &skb); /* as a number */
-        done = search->packet == packet ? search->done : 0;
+        done = search->packet == packet && search->active == active_word ? search->done : 0;
         search->done = 0;
     }
     return done ^ kpf_nought(&skb->len);
 }
 
 /* Before the tail call. Should that fail, the image is taken for broken: KPF_DEFAULT_BROKEN_IMAGE, deny. */
-static __always_inline void kpf_leave_search(struct __sk_buff *skb, u64 done)
+static __always_inline void kpf_leave_search(struct __sk_buff *skb, u64 active_word, u64 done)
 {
     u32 zero = 0;
     struct kpf_search *search = searches.lookup(&zero);
 
     if (search) {
         bpf_probe_read_kernel(&search->packet, sizeof(search->packet), &skb);
+        search->active = active_word;
         search->done = done;
     }
 }

@@ -375,6 +375,7 @@ struct kpf_recent {              /* a flow judged lately that no state remembers
  */
 struct kpf_search {
     u64 packet;                  /* its address in the kernel: another packet may come in between, on this processor */
+    u64 active;                  /* the active word it is searched under: by another one it begins anew */
     u64 done;                    /* bit n: chunk n has no match; 0: no search is under way */
 };
 struct kpf_mirror_key {

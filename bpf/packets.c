@@ -352,10 +352,10 @@ static __always_inline int kpf_judge(struct __sk_buff *skb, u64 active_word, int
     kpf_forget(&event, sizeof(event));
     kpf_forget(&memory, sizeof(memory));
     kpf_find_mirror(&event.flow, &mirror);
-    done = kpf_resume_search(skb);
+    done = kpf_resume_search(skb, event.active);
     component = kpf_classify(&event.flow, event.active, &mirror, &rule, KPF_RUN_CHUNKS, &done);
     if (component == KPF_UNFINISHED) {
-        kpf_leave_search(skb, done);
+        kpf_leave_search(skb, event.active, done);
         if (out)
             again_egress.call(skb, 0);
         else

@@ -285,7 +285,7 @@ class Recent(ctypes.Structure):
 class Search(ctypes.Structure):
     """A search for a rule that goes on in the next run of its program, for the same packet."""
 
-    _fields_ = (("packet", _u64), ("done", _u64))
+    _fields_ = (("packet", _u64), ("active", _u64), ("done", _u64))
 
 
 class MirrorKey(ctypes.Structure):
