@@ -83,7 +83,7 @@ class EventReader:
             self._library.perf_reader_poll(len(self._cpus), self._prompt, milliseconds)
             self.flooded = self._taken >= FLOOD
             if self.flooded:
-                self._use(self._quiet)
+                self._change(self._prompt, self._quiet)
             return
         if milliseconds:
             time.sleep(min(milliseconds / 1000, FLOOD_PERIOD))
@@ -92,8 +92,7 @@ class EventReader:
             self._use(self._quiet)
         elif milliseconds and self._taken < FLOOD // 2:
             self.flooded = False
-            self._use(self._prompt)
-            self._library.perf_reader_consume(len(self._cpus), self._quiet)  # what came while they were changed
+            self._change(self._quiet, self._prompt)
 
     def _take(self, _: object, data: int, size: int) -> None:
         """The library goes on as long as there is something: at some point nothing more must come."""
@@ -114,6 +113,11 @@ class EventReader:
                 raise OSError(ctypes.get_errno(), f"a perf buffer on processor {cpu} could not be opened")
             readers.append(reader)
         return (ctypes.c_void_p * len(readers))(*readers)
+
+    def _change(self, former: ctypes.Array[ctypes.c_void_p], to: ctypes.Array[ctypes.c_void_p]) -> None:
+        """Has them write elsewhere, and hands out what came meanwhile: it is older than all that will come."""
+        self._use(to)
+        self._library.perf_reader_consume(len(self._cpus), former)
 
     def _use(self, readers: ctypes.Array[ctypes.c_void_p]) -> None:
         """Has the programs write into these from now on."""
