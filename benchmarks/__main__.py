@@ -42,11 +42,12 @@ def measure(rounds: int, part: float) -> dict[str, Any]:
         verified = micro.verified(kernel)
         flows = {size: micro.classification(kernel, size) for size in micro.SIZES}
         in_place = {size: packets.packets(kernel, size) for size in SIZES}
-        policies, lists = hard.policies(kernel), hard.block_lists(kernel)
+        changed, policies, lists = hard.change(kernel), hard.policies(kernel), hard.block_lists(kernel)
     return {
         "verified": verified,
         "flows": flows,
         "packets": in_place,
+        "change": changed,
         "hard": policies,
         "lists": lists,
         "engine": engine.engine(),
@@ -67,6 +68,7 @@ def bars(found: dict[str, Any]) -> Iterator[Bar]:
     hooks = sum(count for name, count in walked.items() if name not in ADAPTER_PROGRAMS)
     yield Bar("instructions the verifier walks, hooks", 100_000, hooks)
     yield Bar("instructions the verifier walks, with adapters", 100_000, sum(walked.values()))
+    yield Bar("another address of one rule: until it counts (ms)", 20, found["change"])
     few, many = (found["lists"][size] for size in hard.LISTS)
     yield Bar("a flow to a listed destination, of 1,000,000 against 1,000", 1.5, many["flow (ns)"] / few["flow (ns)"])
     yield Bar("a list of 1,000,000: until the switch (s)", 10, many["applied (s)"])
@@ -74,7 +76,8 @@ def bars(found: dict[str, Any]) -> Iterator[Bar]:
     own = found["engine"]
     for name, most in (
         ("up, compiling (s)", 1.5), ("up (s)", 1.5), ("up, 10,000 rules (s)", 3), ("reload, 10,000 rules (s)", 1),
-        ("Engine (MB)", 60), ("Engine at rest (share of a core)", 0.001),
+        ("Engine (MB)", 60), ("Engine, 10,000 rules (MB)", 60), ("Engine at rest (share of a core)", 0.001),
+        ("Engine at rest, 10,000 rules (share of a core)", 0.001),
     ):  # fmt: skip
         yield Bar(name, most, own[name])
     ratios = {
