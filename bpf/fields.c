@@ -215,10 +215,15 @@ static __always_inline int kpf_find_address(const struct kpf_case *this, const u
 {
     void *hosts_of = hosts.lookup((int *)&this->numbers.slot);
     void *addresses_of = addresses.lookup((int *)&this->numbers.slot);
-    struct kpf_address *found = NULL;
+    void *kinds_of = address_kinds.lookup((int *)&this->numbers.slot);
+    struct kpf_addresses *all;
     struct kpf_prefix prefix;
+    u32 *found = NULL, zero = 0, number;
 
-    if (!hosts_of || !addresses_of)
+    if (!hosts_of || !addresses_of || !kinds_of)
+        return -1;
+    all = bpf_map_lookup_elem(kinds_of, &zero);
+    if (!all)
         return -1;
     kpf_prefix_of(&prefix, address); /* in any case: else the verifier walks on for a stack with it and without */
     if (this->image->hosts)
@@ -228,7 +233,8 @@ static __always_inline int kpf_find_address(const struct kpf_case *this, const u
         if (!found) /* every image has the prefixes of all addresses */
             return -1;
     }
-    *out = *found;
+    number = *found;
+    *out = all->address[number & (KPF_ADDRESSES - 1)];
     return 0;
 }
 

@@ -32,6 +32,7 @@
 #define KPF_EARLY_CHUNKS 4     /* chunks with candidates that connect and sendmsg look at; more: the packet hooks do */
 #define KPF_MAX_POSITIONS (KPF_CHUNKS * KPF_CHUNK_WORDS * 64)
 #define KPF_ROWS 32768         /* different rule vectors of an image; a power of two, so that a mask bounds a class */
+#define KPF_ADDRESSES 32768    /* different things that an image says of addresses; a power of two, as KPF_ROWS */
 #define KPF_POOL 65536         /* different chunks of an image */
 #define KPF_RULES 65536        /* rules of an image: one per position, then the cells' */
 #define KPF_PORTS 65536
@@ -295,6 +296,10 @@ struct kpf_address {
     u32 remote_class;
     u32 flags;
     u32 pad;
+};
+/* By number: a list of a million networks says the same of all of them, and each has the number only. */
+struct kpf_addresses {
+    struct kpf_address address[KPF_ADDRESSES];
 };
 struct kpf_port {
     u32 local_class;

@@ -69,11 +69,12 @@ KPF_SLOTTED("array", u32, struct kpf_rows, rows, BPF_F_MMAPABLE);
 KPF_SLOTTED("array", u32, struct kpf_pool, pool, BPF_F_MMAPABLE);
 KPF_SLOTTED("array", u32, struct kpf_rules, rules, BPF_F_MMAPABLE);
 KPF_SLOTTED("array", u32, struct kpf_ports, ports, BPF_F_MMAPABLE);
+KPF_SLOTTED("array", u32, struct kpf_addresses, address_kinds, BPF_F_MMAPABLE);
 KPF_SLOTTED("hash", struct kpf_application_key, struct kpf_application_file, applications, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u32, u32, users, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u64, u32, cgroups, BPF_F_NO_PREALLOC); /* by mark */
-KPF_SLOTTED("lpm_trie", struct kpf_prefix, struct kpf_address, addresses, BPF_F_NO_PREALLOC);
-KPF_SLOTTED("hash", struct kpf_host, struct kpf_address, hosts, BPF_F_NO_PREALLOC);
+KPF_SLOTTED("lpm_trie", struct kpf_prefix, u32, addresses, BPF_F_NO_PREALLOC);
+KPF_SLOTTED("hash", struct kpf_host, u32, hosts, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u32, struct kpf_adapter, adapters, BPF_F_NO_PREALLOC);
 
 struct events_table_t {

@@ -28,6 +28,7 @@ from kpf_ebpf.policy.model import V4_BASE, Action, Range, Zone
 from kpf_ebpf.resolve.model import COMPONENT_INDEX, STOP_ALL, Match, ResolvedPolicy, ResolvedRule
 
 MAX_POSITIONS = 15360
+MAX_ADDRESSES = 32768
 COUNTERS = MAX_RULES = 65536
 FIRST_COUNTER = 64
 """Counters below are the internal rules' (see kpf_is_mirrored) and 0, "state"."""
@@ -163,6 +164,10 @@ def _addresses(
         return known[total]
 
     prefixes = {prefix: class_of(total) for prefix, total in accumulate(members).items()}
+    if len(known) > MAX_ADDRESSES:
+        raise TooManyRules(
+            f"{len(known)} different sets of rules that addresses are in, expected at most {MAX_ADDRESSES}"
+        )
     return tuple(local.vectors), tuple(remote.vectors), prefixes
 
 

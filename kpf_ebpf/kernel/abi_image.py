@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from kpf_ebpf.kernel.abi import (
+    ADDRESSES,
     CHUNK_WORDS,
     CHUNKS,
     COMPONENTS,
@@ -124,6 +125,12 @@ class Address(ctypes.Structure):
     """What an image knows of an address."""
 
     _fields_ = (("trusted", _u64), ("local_class", _u32), ("remote_class", _u32), ("flags", _u32), ("pad", _u32))
+
+
+class Addresses(ctypes.Structure):
+    """What an image says of addresses, by number."""
+
+    _fields_ = (("address", Address * ADDRESSES),)
 
 
 class Port(ctypes.Structure):

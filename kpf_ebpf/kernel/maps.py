@@ -57,11 +57,12 @@ INNER_MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "pool": _spec("array", _u32, abi_image.Pool, 1, MMAPABLE),
         "rules": _spec("array", _u32, abi_image.Rules, 1, MMAPABLE),
         "ports": _spec("array", _u32, abi_image.Ports, 1, MMAPABLE),
+        "address_kinds": _spec("array", _u32, abi_image.Addresses, 1, MMAPABLE),
         "applications": _spec("hash", abi_image.ApplicationKey, abi_image.ApplicationFile, 0, NO_PREALLOC),
         "users": _spec("hash", _u32, _u32, 0, NO_PREALLOC),
         "cgroups": _spec("hash", _u64, _u32, 0, NO_PREALLOC),
-        "addresses": _spec("lpm_trie", abi_image.Prefix, abi_image.Address, 0, NO_PREALLOC),
-        "hosts": _spec("hash", abi_image.Host, abi_image.Address, 0, NO_PREALLOC),
+        "addresses": _spec("lpm_trie", abi_image.Prefix, _u32, 0, NO_PREALLOC),
+        "hosts": _spec("hash", abi_image.Host, _u32, 0, NO_PREALLOC),
         "adapters": _spec("hash", _u32, abi_image.Adapter, 0, NO_PREALLOC),
     }
 )

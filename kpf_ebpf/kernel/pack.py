@@ -136,10 +136,8 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
     local_port, remote_port = classes[abi.Field.LOCAL_PORT], classes[abi.Field.REMOTE_PORT]
     hosts = _hosts(image)
 
-    entries = {
-        entry: struct.pack("=QIIII", entry.trusted, local[entry.local], remote[entry.remote], entry.flags, 0)
-        for entry in set(image.prefixes.values())
-    }
+    kinds = list(dict.fromkeys(image.prefixes.values()))
+    numbers = {entry: _U32(number) for number, entry in enumerate(kinds)}
 
     pairs = {pair: struct.pack("=II", local_port[pair[0]], remote_port[pair[1]]) for pair in set(image.ports)}
     width = len(layout.rows[0])
@@ -149,6 +147,10 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
         "rows": b"".join(pack_row(*chunks, summary(chunks)) for chunks in layout.rows),
         "pool": b"".join(layout.pool),
         "rules": b"".join(pack_rule(rule, image.counters[rule.id]) for rule in image.rules),
+        "address_kinds": b"".join(
+            struct.pack("=QIIII", entry.trusted, local[entry.local], remote[entry.remote], entry.flags, 0)
+            for entry in kinds
+        ),
         "ports": b"".join(map(pairs.__getitem__, image.ports)),
         "applications": _application_files(image, classes[abi.Field.APPLICATION]),
         "users": [(_U32(uid), _U32(classes[abi.Field.USER][number])) for uid, number in image.users.items()],
@@ -157,9 +159,9 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
             for cgroup, number in image.cgroups.items()
         ],
         "addresses": [
-            (pack_prefix(*prefix), entries[entry]) for prefix, entry in image.prefixes.items() if prefix not in hosts
+            (pack_prefix(*prefix), numbers[entry]) for prefix, entry in image.prefixes.items() if prefix not in hosts
         ],
-        "hosts": [(pack_host(place), entries[image.prefixes[bits, place]]) for bits, place in hosts],
+        "hosts": [(pack_host(place), numbers[image.prefixes[bits, place]]) for bits, place in hosts],
         "adapters": [
             (_U32(index), struct.pack("=II", adapter.slot, adapter.own_zone))
             for index, adapter in image.adapters.items()

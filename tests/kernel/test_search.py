@@ -12,18 +12,21 @@ from tests.fuzz.bed import IPV4, framed, run_packet
 from tests.kernel.conftest import DENY_ALL, Kernel
 from tests.kernel.test_verdicts import CONNECT, DATAGRAM, LISTEN
 
-RULES = abi.RUN_CHUNKS * abi.CHUNK_WORDS * 64 * 2 + 300
-"""So many that match a flow in each field, and none in all: more than two runs look at."""
+A_RUN = abi.RUN_CHUNKS * abi.CHUNK_WORDS * 64
+"""Rules that a run looks at."""
 GO_ON, DROP = -1, 2
 STRANGER = "198.51.100.7"
 
 
-def near_misses(near: str, port: int, host: str) -> str:
-    """Rules for this host and another port, and for this port and another host, in turn; ``near``: which point's."""
+def near_misses(near: str, port: int, host: str, runs: int = 1) -> str:
+    """Rules for this host and another port, and for this port and another host, in turn; ``near``: which point's.
+
+    A flow that matches all of them in each field, and none in all, is searched in more than so many runs.
+    """
     return "".join(
         f'[[packet-filter]]\ndescription = "miss {number}"\naction = "permit"\nprotocol = ["tcp", "udp"]\n'
         f"{near} = {{ address = {address!r}, port = {other} }}\n"
-        for number in range(RULES)
+        for number in range(runs * A_RUN + 300)
         for address, other in ((host, 1) if number % 2 else ("192.0.2.1", port),)
     )
 
@@ -50,7 +53,7 @@ def test_what_goes_out_is_decided_by_the_last_rule(kernel: Kernel) -> None:
         say = CONNECT.replace("print(made.recv(10).decode())", 'print("connected")').format(host="127.0.0.1", port=port)
         send = DATAGRAM.replace("print(made.recv(10).decode())", 'print("sent")')
         send = send.format(host="127.0.0.1", port=port, connect="pass", connected=False)
-        misses = DENY_ALL + near_misses("remote", port, "127.0.0.1")
+        misses = DENY_ALL + near_misses("remote", port, "127.0.0.1", runs=2)
         kernel.apply(misses + last("remote", port, "127.0.0.1"))
         hits = kernel.hits("packet-filter/last")
         assert kernel.run("seeker", say) == "connected"
