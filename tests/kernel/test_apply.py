@@ -47,10 +47,10 @@ def test_one_address_that_changes_makes_one_map(kernel: Kernel) -> None:
         kernel.counters = dict(image.counters)
         return inner_ids(kernel)
 
-    first, second, third = enforce("192.0.2.1"), enforce("192.0.2.2"), enforce("192.0.2.2")
+    first, second, third = enforce("198.51.100.1"), enforce("198.51.100.2"), enforce("198.51.100.2")
     assert {name for name in first if first[name] != second[name]} == {"addresses"}
     assert second == third
     for _ in range(5):  # slots are taken over and over
-        assert enforce("192.0.2.1")["ports"] == first["ports"]
-        assert enforce("192.0.2.2")["ports"] == first["ports"]
+        assert enforce("198.51.100.1")["ports"] == first["ports"]
+        assert enforce("198.51.100.2")["ports"] == first["ports"]
     assert kernel.run("any", "import socket\nprint(socket.socket().connect_ex(('127.0.0.1', 9)))") == "111"
