@@ -79,20 +79,18 @@ class EventReader:
     def poll(self, milliseconds: int) -> None:
         """Hands out what is there; waits so long at most if nothing is, and during a flood FLOOD_PERIOD at most."""
         self._taken = 0
-        if not self.flooded:
+        if self.flooded:
+            if milliseconds:
+                time.sleep(min(milliseconds / 1000, FLOOD_PERIOD))
+            self._library.perf_reader_consume(len(self._cpus), self._quiet)
+            if milliseconds and self._taken < FLOOD // 2:
+                self._change(self._quiet, self._prompt)
+        else:
             self._library.perf_reader_poll(len(self._cpus), self._prompt, milliseconds)
-            self.flooded = self._taken >= FLOOD
-            if self.flooded:
+            if self._taken >= FLOOD:
                 self._change(self._prompt, self._quiet)
-            return
-        if milliseconds:
-            time.sleep(min(milliseconds / 1000, FLOOD_PERIOD))
-        self._library.perf_reader_consume(len(self._cpus), self._quiet)
         if self._taken >= MOST_AT_A_LOOK:
-            self._use(self._quiet)
-        elif milliseconds and self._taken < FLOOD // 2:
-            self.flooded = False
-            self._change(self._quiet, self._prompt)
+            self._use(self._quiet if self.flooded else self._prompt)
 
     def _take(self, _: object, data: int, size: int) -> None:
         """The library goes on as long as there is something: at some point nothing more must come."""
@@ -117,6 +115,7 @@ class EventReader:
     def _change(self, former: ctypes.Array[ctypes.c_void_p], to: ctypes.Array[ctypes.c_void_p]) -> None:
         """Has them write elsewhere, and hands out what came meanwhile: it is older than all that will come."""
         self._use(to)
+        self.flooded = to is self._quiet
         self._library.perf_reader_consume(len(self._cpus), former)
 
     def _use(self, readers: ctypes.Array[ctypes.c_void_p]) -> None:

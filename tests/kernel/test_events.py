@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -64,6 +65,36 @@ def test_a_flood_is_fetched_now_and_then_and_then_each_event_at_once_again(
     reader.poll(0)
     assert counted(kernel) == (written + 481, lost)
     assert len(taken) == 481
+
+
+@pytest.mark.usefixtures("on_one_processor")
+def test_a_burst_at_the_end_of_a_flood_leaves_nobody_deaf(
+    kernel: Kernel, denied: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many events come just before the buffers are changed back that the look ends at its bound: others follow."""
+    monkeypatch.setattr(perf, "FLOOD", 50)
+    monkeypatch.setattr(perf, "MOST_AT_A_LOOK", 100)
+    taken: list[bytes] = []
+    reader = EventReader(kernel.programs.pins / "events", taken.append)
+    for _ in range(60):
+        denied()
+    reader.poll(100)
+    assert reader.flooded
+    use = reader._use
+
+    def late(readers: Any) -> None:
+        for _ in range(120):
+            denied()
+        monkeypatch.setattr(reader, "_use", use)
+        use(readers)
+
+    monkeypatch.setattr(reader, "_use", late)
+    reader.poll(100)
+    assert not reader.flooded
+    assert len(taken) == 180
+    denied()
+    reader.poll(100)
+    assert len(taken) == 181
 
 
 @pytest.mark.usefixtures("on_one_processor")
