@@ -1,6 +1,7 @@
 /*
- * The verdict cache of connected sockets: what a packet must have in common with the one that was judged, to be judged
- * alike. Most packets are looked at by nothing but this file, so it reads them where they lie and calls little.
+ * What was judged before: the verdict cache of connected sockets, and the flows of datagrams of others; and what a packet
+ * must have in common with the one that was judged, to be judged alike. Most packets are looked at by nothing but this
+ * file, so it reads them where they lie and calls little.
  */
 #define KPF_STATE_ESTABLISHED 1
 #define KPF_STATE_LISTEN 10
@@ -181,8 +182,8 @@ static __always_inline int kpf_is_remembered(struct __sk_buff *skb, const struct
 }
 
 /*
- * Whether this packet's verdict is known: in its socket's cache, or (of a socket that is not connected to where the
- * datagram comes from or goes) with its flow. Then `rule` is what it was judged by. The socket is taken as it is in the
+ * Whether this packet's verdict is known: in its socket's cache, or (of a datagram whose socket is connected to nobody)
+ * with its flow. What goes past a datagram socket's connection takes the long way. Then `rule` is what it was judged by. The socket is taken as it is in the
  * packet: what is no full socket has no storage.
  */
 static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, int out, struct kpf_rule *rule)
