@@ -152,83 +152,89 @@ static __always_inline int kpf_is_the_kernels(struct __sk_buff *skb, const struc
     return kpf_is_kernels_protocol(flow->protocol);
 }
 
-/* Judges a flow that has no socket; repeats within 30 s are the same flow. */
-static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, struct kpf_event *event, u16 id, u8 hook)
-{
-    struct kpf_flow_key key = {};
-    struct kpf_rule rule = {};
-    int new_flow;
-    u64 done;
-
-    kpf_forget(event, sizeof(*event));
-    done = kpf_resume_search(skb, event->active);
-    if (kpf_classify(&event->flow, event->active, NULL, &rule, KPF_RUN_CHUNKS, &done) == KPF_UNFINISHED) {
-        kpf_leave_search(skb, event->active, done);
-        if (hook == KPF_HOOK_ADAPTER_EGRESS)
-            again_adapter_egress.call(skb, 0);
-        else
-            again_adapter_ingress.call(skb, 0);
-        kpf_broken_image(&rule);
-        return KPF_DROP;
-    }
-    kpf_flow_key_of(&key, &event->flow, 0, id);
-    new_flow = kpf_is_new(&key, &rule, event->active);
-    kpf_count(&rule, 1, skb->len, new_flow);
-    if (new_flow)
-        kpf_report(skb, event, &rule, hook);
-    return rule.action == KPF_PERMIT ? KPF_GO_ON : KPF_DROP;
-}
-
-KPF_ADAPTERS_PROGRAM kpf_adapter_ingress(struct __sk_buff *skb)
-{
-    struct kpf_event event = {.active = kpf_active()};
-    struct kpf_packet packet = {};
-    u32 zero = 0;
-    struct kpf_reach *here = reach.lookup(&zero);
-    int verdict;
-
-    if (!event.active || !here)
-        return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
-    if (!kpf_read_adapter(skb, &event, &packet, 0, &verdict))
-        return verdict;
-    event.flow.netns_cookie = here->netns_cookie;
-    event.flow.application.generation = 1; /* the kernel itself */
-    if (!kpf_is_for_us(&event.flow, event.active) || !kpf_is_the_kernels(skb, &event.flow, &packet))
-        return KPF_GO_ON;
-    return kpf_judge_at_adapter(skb, &event, packet.icmp_id, KPF_HOOK_ADAPTER_INGRESS);
-}
-
 /* Whether the sending socket lies in the firewalled cgroup. */
 static __always_inline int kpf_is_within(struct __sk_buff *skb, const struct kpf_reach *here)
 {
     return bpf_skb_ancestor_cgroup_id(skb, here->level) == here->cgroup;
 }
 
-KPF_ADAPTERS_PROGRAM kpf_adapter_egress(struct __sk_buff *skb)
+/* Fills in who sends or receives a flow that has no socket. 0: it is none of ours to judge. */
+static __always_inline int kpf_own_flow(struct __sk_buff *skb, struct kpf_event *event, const struct kpf_packet *packet,
+                                        int out, int frame)
+{
+    if (frame) {
+        kpf_identify_current(&event->flow.application, &event->flow.component, &event->pid, &event->flow.uid);
+        event->flow.cgroup = bpf_skb_cgroup_id(skb);
+        return 1;
+    }
+    event->flow.application.generation = 1; /* the kernel itself */
+    if (out)
+        return !kpf_is_kernel_answer(&event->flow, packet);
+    return kpf_is_for_us(&event->flow, event->active) && kpf_is_the_kernels(skb, &event->flow, packet);
+}
+
+#define KPF_FRAME 2 /* in the control block, beside the direction: a packet socket's */
+
+/* Judges a flow that has no socket, as the packet's control block says; repeats within 30 s are the same flow. */
+KPF_ADAPTERS_PROGRAM kpf_judge_frame(struct __sk_buff *skb)
 {
     struct kpf_event event = {.active = kpf_active()};
+    struct kpf_flow_key key = {};
     struct kpf_packet packet = {};
-    u32 zero = 0;
+    struct kpf_rule rule = {};
+    u32 zero = 0, how = skb->cb[0];
     struct kpf_reach *here = reach.lookup(&zero);
-    struct bpf_sock *sk = skb->sk;
-    int frame = sk && sk->family == KPF_FAMILY_PACKET, verdict;
+    int out = how & 1, new_flow, verdict;
+    u64 done;
 
     if (!event.active || !here)
         return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
-    if (!frame && (sk || skb->ingress_ifindex))
-        return KPF_GO_ON; /* a socket's: the socket hooks have judged it; or passed on */
-    if (frame && !kpf_is_within(skb, here))
-        return KPF_GO_ON;
-    if (!kpf_read_adapter(skb, &event, &packet, 1, &verdict))
+    if (!kpf_read_adapter(skb, &event, &packet, out, &verdict))
         return verdict;
     event.flow.netns_cookie = here->netns_cookie;
-    if (frame) {
-        kpf_identify_current(&event.flow.application, &event.flow.component, &event.pid, &event.flow.uid);
-        event.flow.cgroup = bpf_skb_cgroup_id(skb);
-    } else {
-        event.flow.application.generation = 1;
-        if (kpf_is_kernel_answer(&event.flow, &packet))
-            return KPF_GO_ON;
+    if (!kpf_own_flow(skb, &event, &packet, out, how & KPF_FRAME))
+        return KPF_GO_ON;
+    kpf_forget(&event, sizeof(event));
+    done = kpf_resume_search(skb, event.active);
+    if (kpf_classify(&event.flow, event.active, NULL, &rule, KPF_RUN_CHUNKS, &done) == KPF_UNFINISHED) {
+        kpf_leave_search(skb, event.active, done);
+        judge_frame.call(skb, 0);
+        kpf_broken_image(&rule);
+        return KPF_DROP;
     }
-    return kpf_judge_at_adapter(skb, &event, packet.icmp_id, KPF_HOOK_ADAPTER_EGRESS);
+    kpf_flow_key_of(&key, &event.flow, 0, packet.icmp_id);
+    new_flow = kpf_is_new(&key, &rule, event.active);
+    kpf_count(&rule, 1, skb->len, new_flow);
+    if (new_flow)
+        kpf_report(skb, &event, &rule, out ? KPF_HOOK_ADAPTER_EGRESS : KPF_HOOK_ADAPTER_INGRESS);
+    return rule.action == KPF_PERMIT ? KPF_GO_ON : KPF_DROP;
+}
+
+/* Both directions are judged by one program: it is most of what the verifier has to walk. */
+static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, u32 how)
+{
+    skb->cb[0] = how;
+    judge_frame.call(skb, 0);
+    kpf_count_default(KPF_DEFAULT_BROKEN_IMAGE);
+    return KPF_DROP;
+}
+
+KPF_ADAPTERS_PROGRAM kpf_adapter_ingress(struct __sk_buff *skb)
+{
+    return kpf_judge_at_adapter(skb, KPF_IN);
+}
+
+KPF_ADAPTERS_PROGRAM kpf_adapter_egress(struct __sk_buff *skb)
+{
+    u32 zero = 0;
+    struct kpf_reach *here = reach.lookup(&zero);
+    struct bpf_sock *sk = skb->sk;
+
+    if (!here)
+        return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
+    if (sk && sk->family == KPF_FAMILY_PACKET)
+        return kpf_is_within(skb, here) ? kpf_judge_at_adapter(skb, KPF_OUT | KPF_FRAME) : KPF_GO_ON;
+    if (sk || skb->ingress_ifindex)
+        return KPF_GO_ON; /* a socket's: the socket hooks have judged it; or passed on */
+    return kpf_judge_at_adapter(skb, KPF_OUT);
 }

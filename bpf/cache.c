@@ -1,12 +1,12 @@
 /*
- * What was judged before: the verdict cache of connected sockets, and the flows of datagrams of others; and what a packet
- * must have in common with the one that was judged, to be judged alike. Most packets are looked at by nothing but this
- * file, so it reads them where they lie and calls little.
+ * What was judged before: the verdict in a socket's own storage, and the flows of datagrams whose sockets are connected to
+ * nobody; and what a packet must have in common with the one that was judged, to be judged alike. Most packets are looked
+ * at by nothing but this file, so it reads them where they lie and calls little.
  */
 #define KPF_STATE_ESTABLISHED 1
+#define KPF_STATE_SYN_SENT 2
 #define KPF_STATE_LISTEN 10
-/* Both ends have agreed: ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING (net/tcp_states.h). */
-#define KPF_STATES_STANDING (1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11)
+#define KPF_SEEN_ANEW (KPF_HZ / 8) /* jiffies; a life is written down anew so often, and memory of it trusted so long */
 
 /*
  * Whether this datagram socket is connected to the flow's remote point. All fields are read before any is looked
@@ -25,51 +25,121 @@ static __always_inline int kpf_is_connected_to(const volatile struct bpf_sock *s
     return kpf_same_address(address, flow->remote);
 }
 
-/*
- * Whether the cached verdict is this packet's; `rule` gets what is cached in either case. A lock would cost more than all
- * the rest: writers, who have one, count up before and after, and what was read while they wrote is nobody's verdict.
- * (Reads are not reordered on x86-64, nor by the compiler: volatile.)
- */
-static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cached, const struct kpf_flow *flow,
-                                          u64 active_word, struct kpf_rule *rule, u64 *judged)
+/* What a packet, or a cache, is of, in a word. */
+static __always_inline u32 kpf_cache_kind(u8 protocol)
 {
-    u32 before = cached->writes, after;
-    u64 other;
-
-    *judged = cached->active;
-    rule->counter = cached->rule.counter;
-    rule->action = cached->rule.action;
-    rule->step = cached->rule.step;
-    rule->flags = cached->rule.flags;
-    other = *judged ^ active_word;
-    other |= cached->ifindex ^ flow->ifindex;
-    other |= cached->protocol ^ flow->protocol;
-    other |= cached->local_port ^ flow->local_port;
-    other |= cached->remote_port ^ flow->remote_port;
-    other |= (cached->local[0] ^ flow->local[0]) | (cached->local[1] ^ flow->local[1]);
-    other |= (cached->local[2] ^ flow->local[2]) | (cached->local[3] ^ flow->local[3]);
-    other |= (cached->remote[0] ^ flow->remote[0]) | (cached->remote[1] ^ flow->remote[1]);
-    other |= (cached->remote[2] ^ flow->remote[2]) | (cached->remote[3] ^ flow->remote[3]);
-    after = cached->writes;
-    return !(other | (before ^ after) | (before & 1));
+    return KPF_CACHE_LAYOUT << 8 | protocol;
 }
 
+/* Which file a sender executes, in a word. */
+static __always_inline u64 kpf_owner_mark(const struct kpf_file *file)
+{
+    return file->inode ^ (u64)file->device << 40 ^ (u64)file->generation << 20;
+}
+
+/* What the header of a plain packet says. Addresses as kpf_flow has them, two words at once. */
+struct kpf_header {
+    u64 local[2];
+    u64 remote[2];
+    u32 ports; /* as kpf_cache has them */
+    u32 kind;
+};
+
+/* kpf_map_ipv4() for two words at once. */
+static __always_inline void kpf_map_header(u64 out[2], u32 address)
+{
+    out[0] = 0;
+    out[1] = (u64)address << 32 | bpf_htonl(0xffff);
+}
+
+/* Reads a header: no options, no fragment, no extensions, in one piece. Anything else takes the long way. */
+static __always_inline int kpf_peek(struct __sk_buff *skb, int out, struct kpf_header *header)
+{
+    const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+    u32 ports;
+
+    if (at + 24 > end)
+        return -1;
+    if (at[0] == 0x45) {
+        if (*(u16 *)(at + 6) & bpf_htons(0x3fff))
+            return -1;
+        kpf_map_header(header->local, *(u32 *)(at + (out ? 12 : 16)));
+        kpf_map_header(header->remote, *(u32 *)(at + (out ? 16 : 12)));
+        header->kind = kpf_cache_kind(at[9]);
+        ports = *(u32 *)(at + 20);
+    } else {
+        if (at[0] >> 4 != 6 || at + 44 > end)
+            return -1;
+        __builtin_memcpy(header->local, at + (out ? 8 : 24), 16);
+        __builtin_memcpy(header->remote, at + (out ? 24 : 8), 16);
+        header->kind = kpf_cache_kind(at[6]);
+        ports = *(u32 *)(at + 40);
+    }
+    header->ports = out ? ports : (u32)(ports << 16) | ports >> 16;
+    return 0;
+}
+
+/* What a plain header of the flow's would say. */
+static __always_inline void kpf_header_of(struct kpf_header *header, const struct kpf_flow *flow)
+{
+    __builtin_memcpy(header->local, flow->local, 16);
+    __builtin_memcpy(header->remote, flow->remote, 16);
+    header->ports = bpf_htons(flow->local_port) | (u32)bpf_htons(flow->remote_port) << 16;
+    header->kind = kpf_cache_kind(flow->protocol);
+}
+
+/* 0: the two addresses are the same. */
+static __always_inline u64 kpf_other_address(const volatile u32 cached[4], const u64 address[2])
+{
+    const volatile u64 *pairs = (void *)cached;
+
+    return (pairs[0] ^ address[0]) | (pairs[1] ^ address[1]);
+}
+
+/*
+ * Whether the cached verdict is this packet's; then `rule` gets what counts of it. A lock would cost more than all the
+ * rest: writers, who have one, count up before and after, and what was read while they wrote is nobody's verdict. (Reads
+ * are not reordered on x86-64, nor by the compiler: volatile.) `lasting`: else it counts for a moment only.
+ */
+static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cached, const struct kpf_header *header,
+                                          u64 active_word, u32 ifindex, u32 passes, int lasting, struct kpf_rule *rule)
+{
+    u32 before = cached->writes;
+    u64 other = cached->active ^ active_word;
+
+    other |= (cached->kind ^ header->kind) | (cached->ifindex ^ ifindex) | (cached->ports ^ header->ports);
+    other |= kpf_other_address(cached->local, header->local) | kpf_other_address(cached->remote, header->remote);
+    other |= ~cached->passes & passes;
+    if (!lasting)
+        other |= (u32)bpf_jiffies64() - cached->seen >= KPF_SEEN_ANEW;
+    rule->counter = cached->rule.counter;
+    rule->action = cached->rule.action;
+    return !(other | (before ^ cached->writes) | (before & 1));
+}
+
+/* Whose flow it is that is written down, and what of it is known. */
+struct kpf_sender {
+    u64 owner; /* kpf_owner_mark() */
+    u32 pid;
+    u32 passes;
+};
+
 static __always_inline void kpf_write_cache(struct kpf_cache *locked, const struct kpf_flow *flow, u64 active_word,
-                                            const struct kpf_rule *rule)
+                                            const struct kpf_rule *rule, const struct kpf_sender *sender)
 {
     volatile struct kpf_cache *cached = locked;
+    u32 seen = bpf_jiffies64();
 
     bpf_spin_lock(&locked->lock);
-    cached->writes += 1;
+    cached->writes |= 1;
     cached->active = active_word;
     cached->ifindex = flow->ifindex;
+    cached->kind = kpf_cache_kind(flow->protocol);
     cached->rule.counter = rule->counter;
     cached->rule.action = rule->action;
     cached->rule.step = rule->step;
     cached->rule.flags = rule->flags;
-    cached->protocol = flow->protocol;
-    cached->local_port = flow->local_port;
-    cached->remote_port = flow->remote_port;
+    cached->ports = bpf_htons(flow->local_port) | (u32)bpf_htons(flow->remote_port) << 16;
     cached->local[0] = flow->local[0];
     cached->local[1] = flow->local[1];
     cached->local[2] = flow->local[2];
@@ -78,98 +148,69 @@ static __always_inline void kpf_write_cache(struct kpf_cache *locked, const stru
     cached->remote[1] = flow->remote[1];
     cached->remote[2] = flow->remote[2];
     cached->remote[3] = flow->remote[3];
+    cached->seen = seen;
+    cached->owner = sender->owner;
+    cached->pid = sender->pid;
+    cached->passes = sender->passes;
     cached->writes += 1;
     bpf_spin_unlock(&locked->lock);
 }
 
 /* A socket that connects anew, or is lent to somebody else, is judged anew. No lock: one word makes it stale. */
-static __always_inline void kpf_drop_cache(struct bpf_sock *sk)
+static __always_inline void kpf_drop_cache(struct kpf_identity *who)
 {
-    struct kpf_cache *cached = cache.sk_storage_get(sk, 0, 0);
-
-    if (cached)
-        *(volatile u64 *)&cached->active = 0;
+    *(volatile u64 *)&who->cache.active = 0;
 }
 
-/* What the header of a packet says, if it is a plain one. */
-struct kpf_header {
-    u32 source[4];
-    u32 destination[4];
-    u16 source_port; /* network order, both */
-    u16 destination_port;
-};
-
-/* The protocol of a plain packet and where its transport begins; 0: neither IPv4 without options nor IPv6. */
-static __always_inline u32 kpf_peek_protocol(const u8 *at, const u8 *end, u8 *protocol)
+/* Copies a header into a flow: ports in host order. */
+static __always_inline void kpf_flow_of(struct kpf_flow *flow, const struct kpf_header *header)
 {
-    if (at + 20 > end)
-        return 0;
-    if (at[0] == 0x45) {
-        *protocol = at[9];
-        return 20;
-    }
-    if (at[0] >> 4 != 6 || at + 40 > end)
-        return 0;
-    *protocol = at[6];
-    return 40;
-}
-
-/* Reads a datagram's header: no options, no fragment, no extensions, in one piece. Anything else takes the long way. */
-static __always_inline int kpf_peek(const u8 *at, const u8 *end, u32 size, struct kpf_header *header)
-{
-    if (size == 20) {
-        if (at + 28 > end || *(u16 *)(at + 6) & bpf_htons(0x3fff))
-            return -1;
-        kpf_map_ipv4(header->source, *(u32 *)(at + 12));
-        kpf_map_ipv4(header->destination, *(u32 *)(at + 16));
-        at += 20;
-    } else {
-        if (at + 48 > end)
-            return -1;
-        __builtin_memcpy(header->source, at + 8, 16);
-        __builtin_memcpy(header->destination, at + 24, 16);
-        at += 40;
-    }
-    header->source_port = *(u16 *)at;
-    header->destination_port = *(u16 *)(at + 2);
-    return 0;
+    __builtin_memcpy(flow->local, header->local, 16);
+    __builtin_memcpy(flow->remote, header->remote, 16);
+    flow->local_port = bpf_ntohs((u16)header->ports);
+    flow->remote_port = bpf_ntohs(header->ports >> 16);
+    flow->protocol = header->kind;
 }
 
 /*
- * A segment of a connection that stands is of the flow that was judged when the connection began: the kernel finds such
- * a socket by all four of its points, and the socket sends from and to no others. So it is with what comes to a connected
- * datagram socket, but for its own address (the last word of it), which may be a broadcast now and then.
+ * Writes a datagram's flow into its socket's cache, if the one before it went the same way: with others it would be
+ * written each time, for nothing.
  */
-static __always_inline int kpf_is_own_cached(const volatile struct kpf_cache *cached, u32 ifindex, u8 protocol,
-                                             u32 local, u64 active_word, struct kpf_rule *rule)
+static __always_inline void kpf_keep_datagram(struct kpf_identity *who, const struct kpf_flow *flow, u64 active_word,
+                                              const struct kpf_flow_state *state)
 {
-    u32 before = cached->writes, after;
-    u64 other = cached->active ^ active_word;
+    u32 candidate = flow->remote[0] ^ flow->remote[1] ^ flow->remote[2] ^ flow->remote[3] ^
+                    (u32)flow->remote_port << 16 ^ flow->local_port;
+    int came_in = state->initiator == KPF_INITIATOR_IN;
+    struct kpf_sender sender = {.pid = state->pid, .owner = kpf_owner_mark(&state->application)};
 
-    other |= cached->ifindex ^ ifindex;
-    other |= cached->protocol ^ protocol;
-    other |= protocol == KPF_UDP ? cached->local[3] ^ local : 0;
-    rule->counter = cached->rule.counter;
-    rule->action = cached->rule.action;
-    after = cached->writes;
-    return !(other | (before ^ after) | (before & 1));
+    if (who->cache.candidate != candidate) {
+        who->cache.candidate = candidate;
+        return;
+    }
+    sender.passes = state->answered ? KPF_PASSES_IN | KPF_PASSES_OUT : came_in ? KPF_PASSES_IN : KPF_PASSES_OUT;
+    if (came_in)
+        sender.passes |= KPF_PASSES_ANYBODY;
+    kpf_write_cache(&who->cache, flow, active_word, &state->rule, &sender);
 }
 
-#define KPF_SEEN_ANEW (KPF_SECOND / 8)
-
 /* What is remembered of the flow of a datagram, as kpf_recall_datagram() does it where the socket is connected to nobody. */
-static __always_inline int kpf_is_remembered(struct __sk_buff *skb, const struct kpf_flow *flow, u64 active_word, int out,
+static __always_inline int kpf_is_remembered(struct __sk_buff *skb, struct kpf_identity *who,
+                                             const struct kpf_header *header, u64 active_word, int out,
                                              struct kpf_rule *rule)
 {
     struct kpf_flow_key key = {};
+    struct kpf_flow flow = {};
     struct kpf_flow_state *state;
     u64 now;
 
-    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(skb), 0);
+    kpf_flow_of(&flow, header);
+    flow.ifindex = skb->ifindex;
+    kpf_flow_key_of(&key, &flow, bpf_get_socket_cookie(skb), 0);
     state = flows.lookup(&key);
-    if (!state || state->active != active_word || state->ifindex != flow->ifindex || state->rule.action != KPF_PERMIT)
+    if (!state || state->active != active_word || state->ifindex != flow.ifindex || state->rule.action != KPF_PERMIT)
         return 0;
-    now = bpf_ktime_get_ns();
+    now = bpf_jiffies64();
     if (!kpf_is_live(state, now, 0))
         return 0;
     if (now - state->seen > KPF_SEEN_ANEW)
@@ -178,45 +219,33 @@ static __always_inline int kpf_is_remembered(struct __sk_buff *skb, const struct
         state->answered = 1;
     rule->counter = state->rule.counter;
     rule->action = KPF_PERMIT;
+    if (who)
+        kpf_keep_datagram(who, &flow, active_word, state);
     return 1;
 }
 
 /*
  * Whether this packet's verdict is known: in its socket's cache, or (of a datagram whose socket is connected to nobody)
- * with its flow. What goes past a datagram socket's connection takes the long way. Then `rule` is what it was judged by. The socket is taken as it is in the
- * packet: what is no full socket has no storage.
+ * with its flow. Then `rule` is what it was judged by. The socket is taken as it is in the packet: what is no full socket
+ * has no storage. A listener's segments are of many flows, and what a socket begins anew is judged anew.
  */
 static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, int out, struct kpf_rule *rule)
 {
-    const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
     struct bpf_sock *sk = skb->sk;
+    struct kpf_identity *who;
     struct kpf_header header;
-    struct kpf_cache *cached;
-    struct kpf_flow flow;
-    u32 state, size, local;
-    u64 judged;
+    u32 state;
+    int datagram;
 
     if (!sk)
         return 0;
     state = sk->state;
-    size = kpf_peek_protocol(at, end, &flow.protocol);
-    if (!size)
+    if (state == KPF_STATE_LISTEN || (out && state == KPF_STATE_SYN_SENT) || kpf_peek(skb, out, &header))
         return 0;
-    if (flow.protocol == KPF_TCP ? KPF_STATES_STANDING >> (state & 31) & 1
-                                 : !out && flow.protocol == KPF_UDP && state == KPF_STATE_ESTABLISHED && !skb->pkt_type) {
-        local = *(u32 *)(at + (size == 20 ? 16 : 36));
-        cached = cache.sk_storage_get(sk, 0, 0);
-        return cached && kpf_is_own_cached(cached, skb->ifindex, flow.protocol, local, active_word, rule);
-    }
-    if (flow.protocol != KPF_UDP || kpf_peek(at, end, size, &header))
-        return 0;
-    __builtin_memcpy(flow.local, out ? header.source : header.destination, 16);
-    __builtin_memcpy(flow.remote, out ? header.destination : header.source, 16);
-    flow.local_port = bpf_ntohs(out ? header.source_port : header.destination_port);
-    flow.remote_port = bpf_ntohs(out ? header.destination_port : header.source_port);
-    flow.ifindex = skb->ifindex;
-    if (state != KPF_STATE_ESTABLISHED)
-        return kpf_is_remembered(skb, &flow, active_word, out, rule);
-    cached = cache.sk_storage_get(sk, 0, 0); /* of what it is connected to, since connect() drops it */
-    return cached && kpf_read_cache(cached, &flow, active_word, rule, &judged);
+    datagram = (u8)header.kind == KPF_UDP && state != KPF_STATE_ESTABLISHED;
+    who = identity.sk_storage_get(sk, 0, 0);
+    if (who && kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN,
+                              !datagram, rule))
+        return 1;
+    return datagram && kpf_is_remembered(skb, who, &header, active_word, out, rule);
 }

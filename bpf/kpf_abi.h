@@ -22,7 +22,7 @@
 #define KPF_ABI_H
 
 /* Version of the pinned layouts; a run folder of another version is replaced, not reused. */
-#define KPF_ABI_VERSION 1
+#define KPF_ABI_VERSION 2
 
 /* ---- sizes ------------------------------------------------------------------------------------------ */
 #define KPF_SLOTS 3            /* images: the active one, one kept back, one being filled */
@@ -107,10 +107,24 @@ enum kpf_default {
     KPF_DEFAULT_NO_IP = 2,         /* not an IP packet, or shorter than its header: deny */
     KPF_DEFAULT_NO_SOCKET = 3,     /* a packet without a full socket: permit, it is a kernel answer */
     KPF_DEFAULT_NO_MEMORY = 4,     /* a cache or flow entry could not be made: the verdict stands, uncached */
-    KPF_DEFAULT_EVENT_LOST = 5,    /* a perf event found no reader or no room */
+    KPF_DEFAULT_EVENT_LOST = 5,    /* a perf event found no reader or no room, or more than may be told were there */
     KPF_DEFAULT_EVENT_SEEN = 6,    /* a perf event was written */
     KPF_DEFAULT_PROCESS_LOST = 7,  /* a process could not be remembered: its sockets are "unknown" */
     KPF_DEFAULTS = 8,
+};
+
+/* ---- a verdict ------------------------------------------------------------------------------------- */
+/* What a verdict is made of; `counter` is stable as long as the rule's id is. */
+#define KPF_RULE_LOG 1
+#define KPF_RULE_ALERT 2
+#define KPF_RULE_MIRROR_ENGINE 4 /* its loopback flows are mirrored to the Engine (popup-log) */
+#define KPF_RULE_MIRROR_GUI 8    /* ... and to the GUI (engine-to-gui) */
+struct kpf_rule {
+    u32 counter;
+    u8 action;
+    u8 step;
+    u8 flags;
+    u8 pad;
 };
 
 /* ---- who ------------------------------------------------------------------------------------------- */
@@ -149,7 +163,36 @@ struct kpf_reach {
     u32 level;
     u32 pad;
 };
-/* The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 1. */
+/*
+ * What a socket's last packet was judged by. Whoever writes it holds `lock` and counts `writes` up before and after: odd
+ * means being written. What the socket is not connected to counts for a moment only (KPF_SEEN_ANEW): its flow's life is
+ * kept elsewhere. All zero: nothing was judged, and no active word is 0.
+ */
+#define KPF_CACHE_LAYOUT 1
+#define KPF_PASSES_IN 1          /* a packet that comes in is of this flow, as far as it is known */
+#define KPF_PASSES_OUT 2
+#define KPF_PASSES_ANYBODY 4     /* the flow came in: whoever sends, answers */
+struct kpf_cache {
+    struct bpf_spin_lock lock;
+    u32 writes;
+    u64 active;                  /* the active word it was judged under */
+    u32 ifindex;
+    u32 kind;                    /* layout << 8 | protocol: see kpf_cache_kind() */
+    u32 local[4];
+    u32 remote[4];
+    u32 ports;                   /* as on the wire of what goes out: local, remote; network order */
+    u32 seen;                    /* jiffies */
+    struct kpf_rule rule;
+    u64 owner;                   /* of a flow that is not connected: see kpf_owner_mark() */
+    u32 pid;                     /* the same: who sends */
+    u32 passes;                  /* KPF_PASSES_... */
+    u32 candidate;               /* what was sent to before, in a word: who is sent to twice, is written down */
+    u32 pad;
+};
+/*
+ * The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 2; all that other
+ * versions may change is the inside of `cache`, within its size, with another KPF_CACHE_LAYOUT.
+ */
 struct kpf_identity {
     struct kpf_file application; /* the script, if it is one */
     struct kpf_file script;      /* the same; zero: not a script */
@@ -157,11 +200,12 @@ struct kpf_identity {
     u64 cgroup;              /* cgroup v2 id of the process that created the socket */
     u32 pid;
     u32 uid;                 /* real uid, initial user namespace */
-    u8 version;              /* KPF_ABI_VERSION */
+    u8 version;              /* KPF_ABI_VERSION; 0: the owner is not known */
     u8 component;
     u8 initiator;            /* enum kpf_initiator */
     u8 adopted;              /* 1: older than the hooks, and no listener: no hook has counted its flow */
     u8 pad[4];
+    struct kpf_cache cache;
 };
 
 /* ---- a flow, as every hook describes it ------------------------------------------------------------- */
@@ -189,18 +233,6 @@ struct kpf_flow {
 };
 
 /* ---- an image: a policy, compiled. One inner map of each kind per slot ------------------------------- */
-/* What a verdict is made of; `counter` is stable as long as the rule's id is. */
-#define KPF_RULE_LOG 1
-#define KPF_RULE_ALERT 2
-#define KPF_RULE_MIRROR_ENGINE 4 /* its loopback flows are mirrored to the Engine (popup-log) */
-#define KPF_RULE_MIRROR_GUI 8    /* ... and to the GUI (engine-to-gui) */
-struct kpf_rule {
-    u32 counter;
-    u8 action;
-    u8 step;
-    u8 flags;
-    u8 pad;
-};
 /* An application's class and its cells: positions in `rules`, indexed zone * 2 + direction (trusted = 1). */
 struct kpf_application {
     u32 class_;
@@ -334,19 +366,6 @@ struct kpf_trial {
     u64 instead;
     u64 until;
 };
-struct kpf_cache {               /* socket storage, not inherited: a connected socket's last verdict */
-    struct bpf_spin_lock lock;
-    u32 ifindex;
-    u64 active;                  /* the active word it was judged under */
-    struct kpf_rule rule;
-    u32 local[4];
-    u32 remote[4];
-    u16 local_port;
-    u16 remote_port;
-    u32 writes;                  /* odd: being written */
-    u8 protocol;
-    u8 pad[7];
-};
 struct kpf_flow_key {
     u64 cookie;                  /* of the socket */
     u32 remote[4];
@@ -358,7 +377,7 @@ struct kpf_flow_key {
 struct kpf_flow_state {
     struct kpf_file application; /* who sent, or who owns the socket it came to */
     u64 active;                  /* 0: not judged yet */
-    u64 seen;                    /* ktime, ns */
+    u64 seen;                    /* jiffies */
     struct kpf_rule rule;
     u32 pid;
     u32 uid;
@@ -370,7 +389,7 @@ struct kpf_flow_state {
 };
 struct kpf_recent {              /* a flow judged lately that no state remembers */
     u64 active;
-    u64 seen;                    /* ktime, ns */
+    u64 seen;                    /* jiffies */
     u32 counter;
     u32 pad;
 };
@@ -382,6 +401,12 @@ struct kpf_search {
     u64 packet;                  /* its address in the kernel: another packet may come in between, on this processor */
     u64 active;                  /* the active word it is searched under: by another one it begins anew */
     u64 done;                    /* bit n: chunk n has no match; 0: no search is under way */
+};
+/* How many flows were told of in a stretch of time. About: processors may count past each other. */
+#define KPF_TOLD_AT_MOST 2000  /* flows in a quarter of a second */
+struct kpf_told {
+    u64 quarter;                 /* of a second: jiffies / (KPF_HZ / 4) */
+    u64 count;
 };
 struct kpf_mirror_key {
     u64 netns_cookie;

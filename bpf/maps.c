@@ -35,7 +35,6 @@
     BPF_ANNOTATE_KV_PAIR(name, int, value)
 
 KPF_SOCKET_STORAGE(struct kpf_identity, identity, BPF_F_NO_PREALLOC | BPF_F_CLONE);
-KPF_SOCKET_STORAGE(struct kpf_cache, cache, BPF_F_NO_PREALLOC);
 
 KPF_PINNED("hash", u32, struct kpf_process, processes, KPF_PROCESSES, 0);
 KPF_PINNED("lru_hash", struct kpf_file, struct kpf_path, paths, KPF_PATHS, 0);
@@ -50,11 +49,10 @@ KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_flow_state, flows, KPF_FL
 KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_recent, recent, KPF_RECENT, 0);
 KPF_PINNED("lru_hash", struct kpf_mirror_key, struct kpf_mirror, mirrors, KPF_MIRRORS, 0);
 KPF_PINNED("percpu_array", u32, struct kpf_search, searches, 1, 0);
-/* Each holds the program that it is named after: kernels differ in which programs may share such a map. */
-KPF_PINNED("prog", u32, u32, again_egress, 1, 0);
-KPF_PINNED("prog", u32, u32, again_ingress, 1, 0);
-KPF_PINNED("prog", u32, u32, again_adapter_egress, 1, 0);
-KPF_PINNED("prog", u32, u32, again_adapter_ingress, 1, 0);
+/* Each holds the program that it is named after: where packets go on that no cache decides. */
+KPF_PINNED("prog", u32, u32, judge_packet, 1, 0);
+KPF_PINNED("prog", u32, u32, judge_frame, 1, 0);
+KPF_PINNED("array", u32, struct kpf_told, told, 1, 0);
 KPF_PINNED("percpu_array", u32, struct kpf_counter, counters, KPF_COUNTERS, 0);
 KPF_PINNED("percpu_array", u32, u64, defaults, KPF_DEFAULTS, 0);
 KPF_PINNED("array", u32, u64, active, 1, 0);

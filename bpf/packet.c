@@ -73,15 +73,12 @@ static __always_inline int kpf_is_loopback(const u32 a[4])
     return !a[0] && !a[1] && !a[2] && a[3] == bpf_htonl(1);
 }
 
-/* IPv4 header (RFC 791). Fills source, destination, protocol, and where the transport begins. */
-static __always_inline int kpf_read_ipv4(struct __sk_buff *skb, u32 source[4], u32 destination[4], u8 *protocol,
-                                         struct kpf_packet *packet)
+/* IPv4 header (RFC 791), of which 20 bytes were read. Fills source, destination, protocol, and where the transport begins. */
+static __always_inline void kpf_read_ipv4(const u8 header[20], u32 source[4], u32 destination[4], u8 *protocol,
+                                          struct kpf_packet *packet)
 {
-    u8 header[20];
     u32 address, size;
 
-    if (kpf_load(skb, packet->network, header, sizeof(header)))
-        return -1;
     __builtin_memcpy(&address, header + 12, 4);
     kpf_map_ipv4(source, address);
     __builtin_memcpy(&address, header + 16, 4);
@@ -91,19 +88,17 @@ static __always_inline int kpf_read_ipv4(struct __sk_buff *skb, u32 source[4], u
     packet->transport = packet->network + size;
     if (size < 20 || (header[6] & 0x1f) || header[7])
         packet->transport = 0; /* a later fragment, or nonsense */
-    return 0;
 }
 
-/* IPv6 header and its extensions (RFC 8200). */
-static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u32 destination[4], u8 *protocol,
-                                         u8 *hop_limit, struct kpf_packet *packet)
+/* IPv6 header and its extensions (RFC 8200); the first half of the header was read. */
+static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u8 header[40], u32 source[4], u32 destination[4],
+                                         u8 *protocol, u8 *hop_limit, struct kpf_packet *packet)
 {
-    u8 header[40];
     u8 next, extension[8];
     u32 offset = packet->network + 40;
     int i, read = 0;
 
-    if (kpf_load(skb, packet->network, header, sizeof(header)))
+    if (kpf_load(skb, packet->network + 20, header + 20, 20))
         return -1;
     __builtin_memcpy(source, header + 8, 16);
     __builtin_memcpy(destination, header + 24, 16);
@@ -141,24 +136,23 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u32 source[4], u
 }
 
 static __always_inline void kpf_read_transport(struct __sk_buff *skb, struct kpf_flow *flow,
-                                               struct kpf_packet *packet, u8 hop_limit, int out)
+                                               struct kpf_packet *packet, u8 hop_limit)
 {
     u8 bytes[14] = {};
-    u16 source, destination;
+    int whole;
 
     if (!packet->transport)
         return;
     if (kpf_protocol_has_ports(flow->protocol)) {
-        if (kpf_load(skb, packet->transport, bytes, 4))
+        whole = flow->protocol == KPF_TCP && !kpf_load(skb, packet->transport, bytes, 14);
+        if (!whole && kpf_load(skb, packet->transport, bytes, 4))
             return;
-        source = bytes[0] << 8 | bytes[1];
-        destination = bytes[2] << 8 | bytes[3];
-        flow->local_port = out ? source : destination;
-        flow->remote_port = out ? destination : source;
+        flow->local_port = bytes[0] << 8 | bytes[1];
+        flow->remote_port = bytes[2] << 8 | bytes[3];
         flow->known |= KPF_HAS_PORTS;
-        if (flow->protocol == KPF_TCP && !kpf_load(skb, packet->transport + 4, bytes, 10)) {
-            packet->sequence = bytes[2] << 8 | bytes[3];
-            packet->tcp_flags = bytes[9];
+        if (whole) {
+            packet->sequence = bytes[6] << 8 | bytes[7];
+            packet->tcp_flags = bytes[13];
         }
     } else if (kpf_is_icmp(flow->protocol)) {
         if (kpf_load(skb, packet->transport, bytes, 8))
@@ -171,32 +165,48 @@ static __always_inline void kpf_read_transport(struct __sk_buff *skb, struct kpf
     }
 }
 
-/* Fills the flow's points and protocol; its direction is the packet's until the caller knows the initiator. */
+/* Makes of what goes out what comes in, where `in` is all ones and not 0. */
+static __always_inline void kpf_turn(struct kpf_flow *flow, u32 in)
+{
+    u32 i, other;
+
+#pragma unroll
+    for (i = 0; i < 4; i++) {
+        other = (flow->local[i] ^ flow->remote[i]) & in;
+        flow->local[i] ^= other;
+        flow->remote[i] ^= other;
+    }
+    other = (flow->local_port ^ flow->remote_port) & in;
+    flow->local_port ^= other;
+    flow->remote_port ^= other;
+}
+
+/*
+ * Fills the flow's points and protocol; its direction is the packet's until the caller knows the initiator. Read as if it
+ * went out, and then turned: a branch on the direction would have the verifier walk everything twice.
+ */
 static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flow *flow, struct kpf_packet *packet,
                                            int out)
 {
-    u8 version = 0, hop_limit = 0;
-    u32 *source = out ? flow->local : flow->remote;
-    u32 *destination = out ? flow->remote : flow->local;
+    u8 header[40], hop_limit = 0;
 
-    if (kpf_load(skb, packet->network, &version, 1))
+    if (kpf_load(skb, packet->network, header, 20))
         return -1;
-    if (version >> 4 == 4) {
-        if (kpf_read_ipv4(skb, source, destination, &flow->protocol, packet))
-            return -1;
-    } else if (version >> 4 == 6) {
-        if (kpf_read_ipv6(skb, source, destination, &flow->protocol, &hop_limit, packet))
+    if (header[0] >> 4 == 4) {
+        kpf_read_ipv4(header, flow->local, flow->remote, &flow->protocol, packet);
+    } else if (header[0] >> 4 == 6) {
+        if (kpf_read_ipv6(skb, header, flow->local, flow->remote, &flow->protocol, &hop_limit, packet))
             return -1;
     } else {
         return -1;
     }
-    flow->direction = out ? KPF_OUT : KPF_IN;
+    flow->direction = out;
     flow->ifindex = skb->ifindex;
     flow->known = KPF_KNOWS_ALL;
     flow->protocol ^= kpf_nought(&skb->len);
     packet->transport ^= kpf_nought(&skb->len);
     hop_limit ^= kpf_nought(&skb->len);
-    kpf_read_transport(skb, flow, packet, hop_limit, out);
+    kpf_read_transport(skb, flow, packet, hop_limit);
     flow->known ^= kpf_nought(&skb->len);
     flow->local_port ^= kpf_nought(&skb->len);
     flow->remote_port ^= kpf_nought(&skb->len);
@@ -205,6 +215,7 @@ static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flo
     packet->tcp_flags ^= kpf_nought(&skb->len);
     packet->icmp_type ^= kpf_nought(&skb->len);
     packet->icmp_id ^= kpf_nought(&skb->len);
+    kpf_turn(flow, out - 1);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /*
  * The packet hooks, cgroup_skb egress and ingress: authoritative for every packet of every socket in the cgroup.
- * They return 1 (pass) or 0 (drop; the sender of a datagram gets EPERM).
+ * They return 1 (pass) or 0 (drop; the sender of a datagram gets EPERM). What no cache decides goes on in one program for
+ * both directions: it is most of what the verifier has to walk.
  */
 #define KPF_SOCK_RAW 3
 #define KPF_PACKET_BROADCAST 1
@@ -19,10 +20,7 @@ static __always_inline void kpf_mirror_key_of(struct kpf_mirror_key *key, const 
     key->receiver_port = out ? flow->remote_port : flow->local_port;
 }
 
-/*
- * The sender's half of a loopback flow that comes in, if an internal rule permitted it there; else zero, which permits
- * nothing. A copy, of which the verifier knows nothing: with a pointer it walks the classifier once more.
- */
+/* The sender's half of a loopback flow that comes in, if an internal rule permitted it there; else zero: it permits nothing. */
 static __always_inline void kpf_find_mirror(const struct kpf_flow *flow, struct kpf_mirror *mirror)
 {
     struct kpf_mirror_key key = {};
@@ -34,7 +32,8 @@ static __always_inline void kpf_find_mirror(const struct kpf_flow *flow, struct 
         if (found)
             *mirror = *found;
     }
-    kpf_forget(mirror, sizeof(*mirror));
+    *(u64 *)&mirror->rule ^= kpf_nought(&flow->ifindex);
+    mirror->component ^= kpf_nought(&flow->ifindex);
 }
 
 /* Writes the mirror of a loopback flow that goes out, or withdraws it. */
@@ -63,7 +62,16 @@ struct kpf_memory {
     u8 answered;
     u8 started;              /* a flow entry is there */
     u8 counted;              /* the flow was counted where it began */
+    u8 kept;                 /* a known verdict is the socket's, which is connected: into its cache */
+    u8 pad[3];
     u16 echo_id;             /* or, at a listener, what tells one connection's SYN from another's */
+};
+
+/* All there is to say of a packet before its rule. In one piece, so that the verifier can be made to forget it at once. */
+struct kpf_judged {
+    struct kpf_event event;
+    struct kpf_memory memory;
+    struct kpf_mirror mirror;
 };
 
 /* An ICMP error about this socket's own echo request belongs to that flow: the flow's key, or 0. */
@@ -133,7 +141,7 @@ static __always_inline void kpf_remember_flow(struct kpf_flow_key *key, const st
 
     state.application = event->flow.application;
     state.active = event->active;
-    state.seen = bpf_ktime_get_ns();
+    state.seen = bpf_jiffies64();
     state.rule = *rule;
     state.pid = event->pid;
     state.uid = event->flow.uid;
@@ -149,14 +157,15 @@ static __always_inline void kpf_remember_flow(struct kpf_flow_key *key, const st
 static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct kpf_flow *flow, u64 active_word,
                                              const struct kpf_rule *rule)
 {
+    struct kpf_sender sender = {.passes = KPF_PASSES_IN | KPF_PASSES_OUT};
     struct bpf_sock *sk = skb->sk;
-    struct kpf_cache *cached;
+    struct kpf_identity *who;
 
     if (sk)
         sk = bpf_sk_fullsock(sk);
-    cached = sk ? cache.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
-    if (cached)
-        kpf_write_cache(cached, flow, active_word, rule);
+    who = sk ? identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+    if (who)
+        kpf_write_cache(&who->cache, flow, active_word, rule, &sender);
     else
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
 }
@@ -172,7 +181,7 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
     struct kpf_flow_key key = {};
     struct kpf_flow_state *state = NULL;
     struct kpf_flow *flow = &event->flow;
-    u64 now = bpf_ktime_get_ns();
+    u64 now = bpf_jiffies64();
 
     memory->stateful = kpf_datagram_key(skb, flow, packet, &key, out);
     memory->echo_id = key.id;
@@ -191,8 +200,7 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
         if (memory->rule.action == KPF_PERMIT) {
             state->seen = now;
             state->answered = memory->answered;
-            if (connected)
-                kpf_keep_verdict(skb, flow, event->active, &memory->rule);
+            memory->kept = connected;
         }
         return 1;
     }
@@ -257,14 +265,16 @@ static __always_inline int kpf_is_kernel_answer(struct kpf_flow *flow, const str
     return 0;
 }
 
-/* A segment: who initiated is known to the socket; a listener's flows all came in. */
+/*
+ * A segment: who initiated is known to the socket; a listener's flows all came in. What opens a connection is judged,
+ * whatever the socket did before. 1: the verdict, in memory->rule.
+ */
 static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bpf_sock *sk, struct kpf_identity *who,
                                               const struct kpf_packet *packet, struct kpf_memory *memory, int out)
 {
     struct kpf_flow *flow = &event->flow;
-    int opens = (packet->tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN;
-    struct kpf_cache *cached;
-    u64 judged = 0;
+    int opens = (packet->tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN, known;
+    struct kpf_header header;
 
     if (sk->state == KPF_STATE_LISTEN) {
         if (who && who->initiator != KPF_INITIATOR_IN)
@@ -275,21 +285,41 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
         memory->echo_id = packet->sequence; /* a repeated SYN has the same, another connection from there has not */
         return 0;
     }
-    if (who && out && opens)
-        who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
-    if (who && who->initiator)
-        flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
-    memory->counted = flow->direction == KPF_IN && who && !who->adopted; /* an accepted one was, at its listener */
-    cached = cache.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!cached)
+    if (!who)
         return 0;
-    if (kpf_read_cache(cached, flow, event->active, &memory->rule, &judged))
-        return 1;
-    memory->judged = judged != 0;
-    return 0;
+    kpf_header_of(&header, flow);
+    known = kpf_read_cache(&who->cache, &header, event->active, flow->ifindex, 0, 1, &memory->rule);
+    memory->judged = *(volatile u64 *)&who->cache.active != 0;
+    if (out && opens)
+        who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
+    if (who->initiator)
+        flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
+    memory->counted = flow->direction == KPF_IN && who->version && !who->adopted; /* an accepted one was, at its listener */
+    return known && !(out && opens);
 }
 
-/* What there is to say of a packet before its rule: 0 drop, 1 pass, 2: `event` and `memory` are filled in. */
+/* Makes the verifier forget which way the owner was found, or that none was: `nought` is 0. */
+static __always_inline void kpf_blur_owner(struct kpf_event *event, u64 nought)
+{
+    struct kpf_flow *flow = &event->flow;
+
+    flow->application.inode ^= nought;
+    flow->application.device ^= nought;
+    flow->application.generation ^= nought;
+    flow->application.ctime_seconds ^= nought;
+    flow->application.ctime_nanoseconds ^= nought;
+    flow->cgroup ^= nought;
+    flow->netns_cookie ^= nought;
+    flow->uid ^= nought;
+    flow->component ^= nought;
+    flow->direction ^= nought;
+    flow->icmp ^= nought;
+    event->pid ^= nought;
+}
+
+enum kpf_recalled { KPF_RECALLED_DROP, KPF_RECALLED_PASS, KPF_RECALLED_KNOWN, KPF_RECALLED_NOTHING };
+
+/* What there is to say of a packet before its rule; KNOWN: the verdict, in memory->rule; NOTHING: it is to be judged. */
 static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *event, struct kpf_memory *memory,
                                       int out)
 {
@@ -303,24 +333,23 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
         sk = bpf_sk_fullsock(sk);
     if (!sk) {
         kpf_count_default(KPF_DEFAULT_NO_SOCKET);
-        return 1;
+        return KPF_RECALLED_PASS;
     }
     if (kpf_read_packet(skb, flow, &packet, out)) {
         kpf_count_default(KPF_DEFAULT_NO_IP);
-        return 0;
+        return KPF_RECALLED_DROP;
     }
     who = identity.sk_storage_get(sk, 0, 0);
-    if (who) {
+    if (who && who->version) {
         kpf_flow_owner(flow, who);
         event->pid = who->pid;
     } else if (kpf_is_kernel_socket(skb)) {
         flow->application.generation = 1; /* the kernel itself */
         memory->rule.action = KPF_PERMIT; /* counter 0: state */
-        if (out && kpf_is_kernel_answer(flow, &packet)) {
-            kpf_count(&memory->rule, 1, skb->len, 0);
-            return 1;
-        }
+        if (out && kpf_is_kernel_answer(flow, &packet))
+            return KPF_RECALLED_KNOWN;
     }
+    kpf_blur_owner(event, kpf_nought(&skb->len));
     own = sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS;
     if (own && flow->protocol == KPF_TCP) {
         known = kpf_recall_segment(event, sk, who, &packet, memory, out);
@@ -331,43 +360,46 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
         memory->way = KPF_WAY_DATAGRAM;
         known = kpf_recall_datagram(skb, event, &packet, memory, out, own);
     }
-    if (!known)
-        return 2;
-    kpf_count(&memory->rule, 1, skb->len, 0);
-    return memory->rule.action == KPF_PERMIT;
+    return known ? KPF_RECALLED_KNOWN : KPF_RECALLED_NOTHING;
 }
 
-static __always_inline int kpf_judge(struct __sk_buff *skb, u64 active_word, int out)
+/* The long way of a packet whose direction is in its control block. */
+KPF_PACKETS_PROGRAM kpf_judge_packet(struct __sk_buff *skb)
 {
-    struct kpf_event event = {.active = active_word};
-    struct kpf_memory memory = {};
-    struct kpf_mirror mirror = {};
+    struct kpf_judged this = {.event.active = kpf_active()};
     struct kpf_rule rule = {};
-    int verdict = kpf_recall(skb, &event, &memory, out), new_flow;
+    int out = skb->cb[0] & 1, recalled, new_flow;
     u32 component;
     u64 done;
 
-    if (verdict != 2)
-        return verdict;
-    kpf_forget(&event, sizeof(event));
-    kpf_forget(&memory, sizeof(memory));
-    kpf_find_mirror(&event.flow, &mirror);
-    done = kpf_resume_search(skb, event.active);
-    component = kpf_classify(&event.flow, event.active, &mirror, &rule, KPF_RUN_CHUNKS, &done);
+    if (!this.event.active)
+        return 1; /* KPF_DEFAULT_NO_IMAGE */
+    recalled = kpf_recall(skb, &this.event, &this.memory, out);
+    kpf_forget(&this, sizeof(this));
+    out ^= kpf_nought(&skb->len);
+    recalled ^= kpf_nought(&skb->len);
+    if (recalled == KPF_RECALLED_KNOWN) {
+        if (this.memory.kept)
+            kpf_keep_verdict(skb, &this.event.flow, this.event.active, &this.memory.rule);
+        kpf_count(&this.memory.rule, 1, skb->len, 0);
+        return this.memory.rule.action == KPF_PERMIT;
+    }
+    if (recalled != KPF_RECALLED_NOTHING)
+        return recalled == KPF_RECALLED_PASS;
+    kpf_find_mirror(&this.event.flow, &this.mirror);
+    done = kpf_resume_search(skb, this.event.active);
+    component = kpf_classify(&this.event.flow, this.event.active, &this.mirror, &rule, KPF_RUN_CHUNKS, &done);
     if (component == KPF_UNFINISHED) {
-        kpf_leave_search(skb, event.active, done);
-        if (out)
-            again_egress.call(skb, 0);
-        else
-            again_ingress.call(skb, 0);
+        kpf_leave_search(skb, this.event.active, done);
+        judge_packet.call(skb, 0);
         kpf_broken_image(&rule);
         return 0;
     }
-    kpf_keep_mirror(&event.flow, &rule, component);
-    new_flow = kpf_remember(skb, &event, &memory, &rule, out);
+    kpf_keep_mirror(&this.event.flow, &rule, component);
+    new_flow = kpf_remember(skb, &this.event, &this.memory, &rule, out);
     kpf_count(&rule, 1, skb->len, new_flow);
     if (new_flow)
-        kpf_report(skb, &event, &rule, out ? KPF_HOOK_EGRESS : KPF_HOOK_INGRESS);
+        kpf_report(skb, &this.event, &rule, out ? KPF_HOOK_EGRESS : KPF_HOOK_INGRESS);
     return rule.action == KPF_PERMIT;
 }
 
@@ -375,7 +407,7 @@ static __always_inline int kpf_judge(struct __sk_buff *skb, u64 active_word, int
 static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
 {
     u64 active_word = kpf_active();
-    struct kpf_rule rule;
+    struct kpf_rule rule = {};
 
     if (!active_word) {
         kpf_count_default(KPF_DEFAULT_NO_IMAGE);
@@ -385,7 +417,10 @@ static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
         kpf_count(&rule, 1, skb->len, 0);
         return rule.action == KPF_PERMIT;
     }
-    return kpf_judge(skb, active_word, out);
+    skb->cb[0] = out;
+    judge_packet.call(skb, 0);
+    kpf_broken_image(&rule);
+    return 0;
 }
 
 KPF_PACKETS_PROGRAM kpf_egress(struct __sk_buff *skb)

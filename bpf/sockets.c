@@ -127,8 +127,9 @@ static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
     if (!who)
         return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
     kpf_take_over(who);
-    kpf_drop_cache(sk);
-    who->netns_cookie = bpf_get_netns_cookie(ctx);
+    kpf_drop_cache(who);
+    if (!who->netns_cookie)
+        who->netns_cookie = bpf_get_netns_cookie(ctx);
     if (!who->cgroup)
         who->cgroup = bpf_get_current_cgroup_id();
     who->initiator = KPF_INITIATOR_OUT;
@@ -162,7 +163,7 @@ static __always_inline struct kpf_flow_state *kpf_begun(struct bpf_sock_addr *ct
 
     kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(ctx), 0);
     state = flows.lookup(&key);
-    return state && kpf_is_live(state, bpf_ktime_get_ns(), 0) ? state : NULL;
+    return state && kpf_is_live(state, bpf_jiffies64(), 0) ? state : NULL;
 }
 
 static __always_inline void kpf_begin(struct bpf_sock_addr *ctx, const struct kpf_flow *flow, u32 pid)
@@ -180,10 +181,37 @@ static __always_inline void kpf_begin(struct bpf_sock_addr *ctx, const struct kp
     state.component = flow->component;
     state.uid = flow->uid;
     state.pid = pid;
-    state.seen = bpf_ktime_get_ns();
+    state.seen = bpf_jiffies64();
     state.initiator = KPF_INITIATOR_OUT;
     if (flows.update(&key, &state))
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
+}
+
+/* Whether the process sends to where it sent a moment ago, by this socket and as the same program. */
+static __always_inline int kpf_sends_on(const volatile struct kpf_cache *cached, struct bpf_sock_addr *ctx, int ipv4,
+                                        u64 active_word, u32 pid)
+{
+    u32 before = cached->writes, passes = cached->passes;
+    u64 other = cached->active ^ active_word, remote[2];
+    struct kpf_file file;
+    u8 component;
+
+    if (ipv4) {
+        kpf_map_header(remote, ctx->user_ip4);
+    } else {
+        remote[0] = ctx->user_ip6[0] | (u64)ctx->user_ip6[1] << 32;
+        remote[1] = ctx->user_ip6[2] | (u64)ctx->user_ip6[3] << 32;
+    }
+    other |= (cached->kind ^ kpf_cache_kind(ctx->protocol)) | (cached->ports >> 16 ^ ctx->user_port);
+    other |= kpf_other_address(cached->remote, remote) | (~passes & KPF_PASSES_OUT);
+    if (other || (u32)bpf_jiffies64() - cached->seen >= KPF_SEEN_ANEW)
+        return 0;
+    if (!(passes & KPF_PASSES_ANYBODY)) {
+        kpf_identify_process(pid, &file, &component);
+        if (cached->pid != pid || cached->owner != kpf_owner_mark(&file))
+            return 0;
+    }
+    return !((before ^ cached->writes) | (before & 1));
 }
 
 static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
@@ -196,22 +224,28 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
 
     if (!sk || !event.active)
         return 1; /* KPF_DEFAULT_NO_SOCKET, KPF_DEFAULT_NO_IMAGE: judged at its packet */
-    who = identity.sk_storage_get(sk, 0, 0);
-    if (who)
-        kpf_flow_owner(flow, who);
-    else
-        flow->netns_cookie = bpf_get_netns_cookie(ctx);
-    kpf_identify_caller(&flow->application, &flow->component, &event.pid, &flow->uid);
+    who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!who)
+        return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packet */
+    event.pid = bpf_get_current_pid_tgid() >> 32;
+    if (kpf_sends_on(&who->cache, ctx, ipv4, event.active, event.pid))
+        return 1;
+    kpf_identify_process(event.pid, &flow->application, &flow->component);
     kpf_early_flow(flow, ctx, ipv4);
     state = kpf_begun(ctx, flow);
     if (state && (state->initiator == KPF_INITIATOR_IN ||
                   (state->active == event.active && state->pid == event.pid &&
-                   state->application.inode == flow->application.inode)))
+                   kpf_same_inode(&state->application, &flow->application))))
         return 1;
+    flow->uid = (u32)bpf_get_current_uid_gid();
+    if (!who->netns_cookie)
+        who->netns_cookie = bpf_get_netns_cookie(ctx);
+    flow->cgroup = who->cgroup;
+    flow->netns_cookie = who->netns_cookie;
     if (!kpf_judge_early(ctx, &event, KPF_HOOK_SENDMSG))
         return 0;
     kpf_begin(ctx, flow, event.pid);
-    kpf_drop_cache(sk);
+    kpf_drop_cache(who);
     return 1;
 }
 

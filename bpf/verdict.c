@@ -1,9 +1,8 @@
 /*
  * Around the classifier: the active word, counters, events, and the memory of flows (step 2, state).
  */
-#define KPF_SECOND 1000000000ULL
-#define KPF_UNANSWERED (30 * KPF_SECOND)
-#define KPF_ANSWERED (180 * KPF_SECOND)
+#define KPF_UNANSWERED (30 * KPF_HZ) /* jiffies: reading them costs nothing */
+#define KPF_ANSWERED (180 * KPF_HZ)
 
 /* The active word, or what counts in its place since nobody confirmed it in time. */
 static __always_inline u64 kpf_current(u64 word)
@@ -54,10 +53,36 @@ static __always_inline void kpf_count(const struct kpf_rule *rule, u32 packets, 
         counter->hits += 1;
 }
 
+/*
+ * Whether one more flow may be told of. Who makes denied attempts as fast as it can shall not be held up by being logged,
+ * nor hold up the Engine.
+ */
+static __always_inline int kpf_may_tell(void)
+{
+    u64 quarter = bpf_jiffies64() / (KPF_HZ / 4);
+    u32 zero = 0;
+    struct kpf_told *so_far = told.lookup(&zero);
+
+    if (!so_far)
+        return 0;
+    if (so_far->quarter != quarter) {
+        so_far->quarter = quarter;
+        so_far->count = 0;
+    }
+    if (so_far->count >= KPF_TOLD_AT_MOST)
+        return 0;
+    so_far->count += 1;
+    return 1;
+}
+
 static __always_inline void kpf_report(void *ctx, struct kpf_event *event, const struct kpf_rule *rule, u8 hook)
 {
     if (!(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT)))
         return;
+    if (!kpf_may_tell()) {
+        kpf_count_default(KPF_DEFAULT_EVENT_LOST);
+        return;
+    }
     event->time = bpf_ktime_get_ns();
     event->counter = rule->counter;
     event->action = rule->action;
@@ -79,7 +104,7 @@ static __always_inline void kpf_flow_key_of(struct kpf_flow_key *key, const stru
 /* For flows that no state remembers (the denied ones above all): a repeat within 30 s is not a new flow. */
 static __always_inline int kpf_is_new(struct kpf_flow_key *key, const struct kpf_rule *rule, u64 active_word)
 {
-    struct kpf_recent now = {.active = active_word, .seen = bpf_ktime_get_ns(), .counter = rule->counter};
+    struct kpf_recent now = {.active = active_word, .seen = bpf_jiffies64(), .counter = rule->counter};
     struct kpf_recent *before = recent.lookup(key);
 
     if (before && before->active == active_word && before->counter == rule->counter &&

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import enum
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 SLOTS = 3
 CHUNK_WORDS, CHUNKS = 4, 60
@@ -35,6 +35,9 @@ ADDRESS_GROUP, ADDRESS_OWN, ADDRESS_LOOPBACK, ADDRESS_DIRECTED = 1, 2, 4, 8
 NO_POSITION, UNFINISHED = 0xFFFFFFFF, 0xFFFFFFFE
 ACTIVE_SOME = 15
 SCRIPT_AT_HOME, SCRIPT_ELSEWHERE = 2, 3
+CACHE_LAYOUT = 1
+PASSES_IN, PASSES_OUT, PASSES_ANYBODY = 1, 2, 4
+TOLD_AT_MOST = 2000
 
 
 class Action(enum.IntEnum):
@@ -178,8 +181,36 @@ class Reach(ctypes.Structure):
     _fields_ = (("netns_cookie", _u64), ("cgroup", _u64), ("level", _u32), ("pad", _u32))
 
 
+class Rule(ctypes.Structure):
+    """What a verdict is made of; ``counter`` is stable as long as the rule's id is."""
+
+    _fields_ = (("counter", _u32), ("action", _u8), ("step", _u8), ("flags", _u8), ("pad", _u8))
+
+
+class Cache(ctypes.Structure):
+    """What a socket's last packet was judged by. ``lock`` is a struct bpf_spin_lock."""
+
+    _fields_ = (
+        ("lock", _u32),
+        ("writes", _u32),
+        ("active", _u64),
+        ("ifindex", _u32),
+        ("kind", _u32),
+        ("local", _u32 * 4),
+        ("remote", _u32 * 4),
+        ("ports", _u32),
+        ("seen", _u32),
+        ("rule", Rule),
+        ("owner", _u64),
+        ("pid", _u32),
+        ("passes", _u32),
+        ("candidate", _u32),
+        ("pad", _u32),
+    )
+
+
 class Identity(ctypes.Structure):
-    """The identity of a socket. Frozen: layout 1."""
+    """The identity of a socket. Frozen: layout 2."""
 
     _fields_ = (
         ("application", File),
@@ -193,6 +224,7 @@ class Identity(ctypes.Structure):
         ("initiator", _u8),
         ("adopted", _u8),
         ("pad", _u8 * 4),
+        ("cache", Cache),
     )
 
 
@@ -218,30 +250,6 @@ class Flow(ctypes.Structure):
         ("known", _u8),
         ("component", _u8),
         ("pad", _u8 * 6),
-    )
-
-
-class Rule(ctypes.Structure):
-    """What a verdict is made of; ``counter`` is stable as long as the rule's id is."""
-
-    _fields_ = (("counter", _u32), ("action", _u8), ("step", _u8), ("flags", _u8), ("pad", _u8))
-
-
-class Cache(ctypes.Structure):
-    """A connected socket's last verdict. ``lock`` is a struct bpf_spin_lock."""
-
-    _fields_ = (
-        ("lock", _u32),
-        ("ifindex", _u32),
-        ("active", _u64),
-        ("rule", Rule),
-        ("local", _u32 * 4),
-        ("remote", _u32 * 4),
-        ("local_port", _u16),
-        ("remote_port", _u16),
-        ("writes", _u32),
-        ("protocol", _u8),
-        ("pad", _u8 * 7),
     )
 
 
@@ -286,6 +294,12 @@ class Search(ctypes.Structure):
     """A search for a rule that goes on in the next run of its program, for the same packet."""
 
     _fields_ = (("packet", _u64), ("active", _u64), ("done", _u64))
+
+
+class Told(ctypes.Structure):
+    """How many flows were told of in a quarter of a second."""
+
+    _fields_ = (("quarter", _u64), ("count", _u64))
 
 
 class MirrorKey(ctypes.Structure):

@@ -131,8 +131,12 @@ def _owner(
 
 
 def _give(identity: int, taken: socket.socket, owner: abi.Identity) -> int:
-    try:
-        bpf.update(identity, struct.pack("=i", taken.fileno()), bytes(owner), bpf.NOEXIST)
-    except OSError:
+    key = struct.pack("=i", taken.fileno())
+    before = bpf.lookup(identity, key, abi.IDENTITY_BYTES)
+    if before is not None and abi.Identity.from_buffer_copy(before).version:
         return 0  # it has an owner already
+    try:
+        bpf.update(identity, key, bytes(owner), bpf.NOEXIST if before is None else 0)
+    except OSError:
+        return 0
     return 1

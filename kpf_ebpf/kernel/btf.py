@@ -174,16 +174,15 @@ def offsets(btf: Btf) -> dict[str, int]:
     return found
 
 
-STORAGE_KEY = 1
-STORAGE_VALUES = {"identity": 5, "cache": 6}
-"""Type ids in ``storage_types``."""
+LOCKED_KEY, _FIRST_LOCKED = 1, 5
+"""Type ids in ``locked_types``: of every key, and of the first map's values."""
 
 
-def storage_types(storage: Mapping[str, tuple[int, int | None]]) -> bytes:
-    """A BTF blob that describes the values of socket storage, as far as the kernel wants to know it.
+def locked_types(locked: Mapping[str, tuple[int, int]]) -> tuple[bytes, dict[str, int]]:
+    """A BTF blob that describes values with a spin lock as far as the kernel wants to know it, and each map's type id.
 
-    ``storage``: size, and the offset of the spin lock or None. Ids: 1 int, 2 char, 3 struct bpf_spin_lock, 4 an array
-    of char (so large as nothing is), then a structure for each map in the order of STORAGE_VALUES.
+    ``locked``: by map, the values' size and the offset of the lock. Ids: 1 int, 2 char, 3 struct bpf_spin_lock, 4 an
+    array of char (so large as nothing is), then a structure for each map.
     """
     strings, records = bytearray(b"\0"), b""
 
@@ -198,9 +197,7 @@ def storage_types(storage: Mapping[str, tuple[int, int | None]]) -> bytes:
     records += record("char", 1, 0, 1, struct.pack("<I", 8))
     records += record("bpf_spin_lock", _KIND_STRUCT, 1, 4, struct.pack("<III", text("val"), 1, 0))
     records += struct.pack("<III", 0, 3 << 24, 0) + struct.pack("<III", 2, 1, 1)
-    for name in STORAGE_VALUES:
-        size, lock = storage[name]
-        member = b"" if lock is None else struct.pack("<III", text("lock"), 3, 8 * lock)
-        records += record(f"kpf_{name}", _KIND_STRUCT, len(member) // 12, size, member)
+    for name, (size, lock) in locked.items():
+        records += record(f"kpf_{name}", _KIND_STRUCT, 1, size, struct.pack("<III", text("lock"), 3, 8 * lock))
     header = struct.pack("<HBBIIIII", MAGIC, 1, 0, 24, 0, len(records), len(records), len(strings))
-    return header + records + bytes(strings)
+    return header + records + bytes(strings), {name: _FIRST_LOCKED + at for at, name in enumerate(locked)}

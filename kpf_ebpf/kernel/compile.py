@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,7 @@ PARTS = SOCKETS, PACKETS, ADAPTERS, PROBES = "SOCKETS", "PACKETS", "ADAPTERS", "
 OLDEST_BCC = (0, 25)
 """The first whose compiler knows what is asked of it."""
 BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
+_CLOCK_MONOTONIC_COARSE = 6
 DEADLINE = 300
 """Seconds that the compiler may take: emulated processors are slow."""
 
@@ -72,6 +74,11 @@ def bcc_version() -> str:
     return version
 
 
+def ticks_a_second() -> int:
+    """How often a second the kernel counts up its jiffies (CONFIG_HZ): its coarse clocks go on by one of them."""
+    return round(1 / time.clock_getres(_CLOCK_MONOTONIC_COARSE))
+
+
 def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) -> Compiled:
     """The programs of these parts for a kernel with these offsets: kept ones, or made now. Raises LoadError.
 
@@ -80,7 +87,7 @@ def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) 
     """
     folder = source_folder()
     text = "".join(f'#line 1 "bpf/{name}"\n{(folder / name).read_text()}' for name in SOURCES)
-    flags = [f"-DKPF_BTF_{name}={value}" for name, value in sorted(offsets.items())]
+    flags = [f"-DKPF_HZ={ticks_a_second()}", *(f"-DKPF_BTF_{name}={value}" for name, value in sorted(offsets.items()))]
     stubs = sorted((folder / "stub").rglob("*.h"))
     common = [text, *flags, *(path.read_text() for path in stubs), bcc_version(), os.uname().release]
     keys = {part: key_of([*common, part]) for part in parts}

@@ -16,13 +16,15 @@ from kpf_ebpf.kernel.compiled import Program
 from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
 
 RUN_BY_HAND = ("kpf_identify", "kpf_settle")
+JUDGE = "kpf_judge_packet"
+"""Where packets go on that no cache decides."""
 PROBES = ("kpf_probe", "kpf_probe_early")
 """Judge flows that tests and benchmarks make up; nothing else loads them."""
-ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress")
+ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress", "kpf_judge_frame")
 """Loaded where adapters are filtered."""
 MEASURES = ("kpf_measure", "kpf_measure_nothing")
 """The classifier on flows that a benchmark makes up, and the same without it; nothing else loads them."""
-_SCHED_CLS, _RAW_TRACEPOINT, _TRACING, _LSM = 3, 17, 26, 29
+_SCHED_CLS, _CGROUP_SKB, _RAW_TRACEPOINT, _TRACING, _LSM = 3, 8, 17, 26, 29
 _FENTRY, _LSM_MAC = 24, 27
 EXACT = (
     ("kfunc__vmlinux__security_bprm_check", _TRACING, _FENTRY, "security_bprm_check"),
@@ -30,6 +32,7 @@ EXACT = (
     ("lsm__bprm_check_security", _LSM, _LSM_MAC, "bpf_lsm_bprm_check_security"),
 )
 """Programs that see a script's own file, by preference, and what of the kernel each attaches to."""
+_HOOK_OF = {hook.program: hook for hook in HOOKS}
 LSM_LIST = Path("/sys/kernel/security/lsm")
 
 
@@ -78,7 +81,8 @@ def make_maps(pins: Path) -> dict[str, int]:
 
     With them the templates of the maps of maps (NAME_template).
     """
-    types = bpf.load_btf(btf.storage_types(maps.STORAGE))
+    described, values = btf.locked_types(maps.LOCKED)
+    types = bpf.load_btf(described)
     descriptors = {}
     try:
         for name, spec in maps.INNER_MAPS.items():
@@ -91,7 +95,7 @@ def make_maps(pins: Path) -> dict[str, int]:
             descriptors[name] = bpf.create_map(
                 spec.type, spec.key_size, spec.value_size, 0 if spec.kind == "sk_storage" else entries, spec.flags,
                 name=name, inner=descriptors.get(f"{name}_template", 0),
-                types=(types, btf.STORAGE_KEY, btf.STORAGE_VALUES[name]) if spec.kind == "sk_storage" else None,
+                types=(types, btf.LOCKED_KEY, values[name]) if name in values else None,
             )  # fmt: skip
             bpf.pin(descriptors[name], pins / name)
     except OSError:
@@ -113,6 +117,20 @@ def _load_exact(load_one: Callable[[str, int, int, int], int], there: set[str], 
         with contextlib.suppress(LoadError):  # refused: the next one may load
             return {SCRIPT_PROGRAM: load_one(name, kind, attach_type, target)}
     return {}
+
+
+def kind_of(name: str) -> tuple[int, int]:
+    """A program's type, and the attach type that it is loaded for (enum bpf_prog_type, enum bpf_attach_type).
+
+    The packet hooks are all loaded as for ingress: the kernel attaches such a program at egress, too, and newer ones let
+    only programs that were loaded alike go on in one another.
+    """
+    hook = _HOOK_OF.get(name)
+    if name == JUDGE or (hook is not None and hook.kind == _CGROUP_SKB):
+        return _CGROUP_SKB, 0
+    if hook is not None:
+        return hook.kind, hook.where if isinstance(hook.where, int) else 0
+    return _SCHED_CLS if name in ADAPTER_PROGRAMS + MEASURES else _RAW_TRACEPOINT, 0
 
 
 def _parts(more: Collection[str]) -> tuple[str, ...]:
@@ -149,14 +167,11 @@ def load(pins: Path, more: Collection[str] = ()) -> Programs:
         return _load_one(name, programs[name], made, kind, attach_type, target)
 
     try:
-        for hook in HOOKS:
-            attach_type = hook.where if isinstance(hook.where, int) else 0
-            descriptors[hook.program] = load_one(hook.program, hook.kind, attach_type)
-        for name in (*RUN_BY_HAND, *more):
-            descriptors[name] = load_one(name, _SCHED_CLS if name in ADAPTER_PROGRAMS + MEASURES else _RAW_TRACEPOINT)
-        for name in maps.SEARCHERS:
+        for name in (*(hook.program for hook in HOOKS), JUDGE, *RUN_BY_HAND, *more):
+            descriptors[name] = load_one(name, *kind_of(name))
+        for name in maps.JUDGES:
             if f"kpf_{name}" in descriptors:
-                bpf.update(made[f"again_{name}"], bytes(4), descriptors[f"kpf_{name}"].to_bytes(4, "little"))
+                bpf.update(made[name], bytes(4), descriptors[f"kpf_{name}"].to_bytes(4, "little"))
         _pin_probe(pins, descriptors["kpf_identify"])
         descriptors |= _load_exact(load_one, set(programs), types)
     except BaseException:

@@ -30,8 +30,8 @@ MAP_TYPES: Mapping[str, int] = MappingProxyType(
 NO_PREALLOC, CLONE, MMAPABLE = 1 << 0, 1 << 9, 1 << 10
 
 
-SEARCHERS = ("egress", "ingress", "adapter_egress", "adapter_ingress")
-"""Programs (kpf_NAME) that begin again to finish a search: each finds itself in a map of its own, again_NAME."""
+JUDGES = ("judge_packet", "judge_frame")
+"""Programs (kpf_NAME) that others go on in: each is in a map of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,6 @@ INNER_MAPS: Mapping[str, MapSpec] = MappingProxyType(
 MAPS: Mapping[str, MapSpec] = MappingProxyType(
     {
         "identity": _spec("sk_storage", _u32, abi.Identity, 0, NO_PREALLOC | CLONE),
-        "cache": _spec("sk_storage", _u32, abi.Cache, 0, NO_PREALLOC),
         "processes": _spec("hash", _u32, abi.Process, abi.PROCESSES),
         "paths": _spec("lru_hash", abi.File, abi.Path, abi.PATHS),
         "scripts": _spec("hash", abi.Path, abi.File, abi.SCRIPTS),
@@ -85,7 +84,8 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "recent": _spec("lru_hash", abi.FlowKey, abi.Recent, abi.RECENT),
         "mirrors": _spec("lru_hash", abi.MirrorKey, abi.Mirror, abi.MIRRORS),
         "searches": _spec("percpu_array", _u32, abi.Search, 1),
-        **{f"again_{name}": _spec("prog", _u32, _u32, 1) for name in SEARCHERS},
+        **{name: _spec("prog", _u32, _u32, 1) for name in JUDGES},
+        "told": _spec("array", _u32, abi.Told, 1),
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
         "active": _spec("array", _u32, _u64, 1),
@@ -99,7 +99,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
 )
 """Every pinned map, by its name (its file below the pin folder)."""
 
-STORAGE: Mapping[str, tuple[int, int | None]] = MappingProxyType(
-    {"identity": (ctypes.sizeof(abi.Identity), None), "cache": (ctypes.sizeof(abi.Cache), abi.Cache.lock.offset)}
+LOCKED: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"identity": (abi.IDENTITY_BYTES, abi.Identity.cache.offset + abi.Cache.lock.offset)}
 )
-"""Socket storage by name: its value's size, and where in it the spin lock is. The kernel asks for their types."""
+"""Maps with a spin lock in their values: the values' size, and where it is. The kernel asks for their types."""

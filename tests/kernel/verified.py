@@ -15,14 +15,13 @@ from pathlib import Path
 
 from kpf_ebpf.kernel import bpf, btf
 from kpf_ebpf.kernel.compile import PARTS, bcc_version, compiled
-from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM
-from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, make_maps
+from kpf_ebpf.kernel.hooks import SCRIPT_PROGRAM
+from kpf_ebpf.kernel.load import kind_of, make_maps
 
 FILE = Path(__file__).with_name("verified.json")
 GROWTH = 1.2
 _FIGURES = 4
 """The log level at which the verifier tells its figures (BPF_LOG_STATS)."""
-_SCHED_CLS, _RAW_TRACEPOINT = 3, 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +35,11 @@ class Cost:
 def measure(pins: Path, names: Iterable[str]) -> dict[str, Cost]:
     """What each of these programs costs (the one that sees scripts, whose kind differs by kernel, is left out)."""
     programs = compiled(btf.offsets(btf.Btf(btf.VMLINUX.read_bytes())), pins / "compile", PARTS).programs
-    hooks = {hook.program: hook for hook in HOOKS}
     made = make_maps(pins)
     costs = {}
     try:
         for name in sorted(set(names) - {SCRIPT_PROGRAM}):
-            hook = hooks.get(name)
-            kind = hook.kind if hook else _SCHED_CLS if name in ADAPTER_PROGRAMS else _RAW_TRACEPOINT
-            attach_type = hook.where if hook and isinstance(hook.where, int) else 0
+            kind, attach_type = kind_of(name)
             log = ctypes.create_string_buffer(4096)
             os.close(bpf.load_program(name, kind, programs[name].linked(made), attach_type, 0, log, _FIGURES))
             costs[name] = told(log.value.decode("utf-8", "replace"))
