@@ -77,7 +77,7 @@ def classification(kernel: Kernel, size: int) -> dict[str, float]:
         for index, number in enumerate(chosen):
             bpf.update(fd, struct.pack("=I", index), _flow(kernel, number, keys, cgroups, active))
         for index, number in enumerate(chosen[:50]):
-            bpf.run(kernel.programs.descriptors["kpf_probe"], index)
+            bpf.run_marked(kernel.programs.descriptors["kpf_probe"], index)
             answer = abi.Probe.from_buffer_copy(
                 bpf.lookup(fd, struct.pack("=I", index), len(bytes(abi.Probe()))) or b""
             )

@@ -129,15 +129,16 @@ static __always_inline int kpf_is_for_us(const struct kpf_flow *flow, u64 active
 {
     struct kpf_case this = {.numbers = {.slot = KPF_ACTIVE_SLOT(active_word)}};
     void *images_of = images.lookup((int *)&this.numbers.slot);
-    struct kpf_address local;
+    const struct kpf_address *local = NULL;
+    struct kpf_named name;
     u32 zero = 0;
 
     if (!images_of)
         return 0;
     this.image = bpf_map_lookup_elem(images_of, &zero);
-    if (!this.image || kpf_find_address(&this, flow->local, &local))
-        return 0;
-    return local.flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
+    if (this.image)
+        local = kpf_find_address(&this, flow->local, active_word, &name);
+    return local && local->flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
 }
 
 /* Whether a packet that came in is the kernel's to answer. */
@@ -158,7 +159,7 @@ static __always_inline int kpf_is_within(struct __sk_buff *skb, const struct kpf
     return bpf_skb_ancestor_cgroup_id(skb, here->level) == here->cgroup;
 }
 
-/* Fills in who sends or receives a flow that has no socket. 0: it is none of ours to judge. */
+/* Fills in who sends or receives a flow that has no socket. 0: it is the kernel's answer to what was judged. */
 static __always_inline int kpf_own_flow(struct __sk_buff *skb, struct kpf_event *event, const struct kpf_packet *packet,
                                         int out, int frame)
 {
@@ -168,9 +169,22 @@ static __always_inline int kpf_own_flow(struct __sk_buff *skb, struct kpf_event 
         return 1;
     }
     event->flow.application.generation = 1; /* the kernel itself */
-    if (out)
-        return !kpf_is_kernel_answer(&event->flow, packet);
-    return kpf_is_for_us(&event->flow, event->active) && kpf_is_the_kernels(skb, &event->flow, packet);
+    return !out || !kpf_is_kernel_answer(&event->flow, packet);
+}
+
+/* Counts and tells of a judged flow: what to return. */
+static __always_inline int kpf_end_frame(struct __sk_buff *skb, struct kpf_event *event, u16 id,
+                                         const struct kpf_rule *rule, u8 hook)
+{
+    struct kpf_flow_key key = {};
+    int new_flow;
+
+    kpf_flow_key_of(&key, &event->flow, 0, id);
+    new_flow = kpf_is_new(&key, rule, event->active);
+    kpf_count(rule, 1, skb->len, new_flow);
+    if (new_flow)
+        kpf_report(skb, event, rule, hook);
+    return rule->action == KPF_PERMIT ? KPF_GO_ON : KPF_DROP;
 }
 
 #define KPF_FRAME 2 /* in the control block, beside the direction: a packet socket's */
@@ -179,12 +193,11 @@ static __always_inline int kpf_own_flow(struct __sk_buff *skb, struct kpf_event 
 KPF_ADAPTERS_PROGRAM kpf_judge_frame(struct __sk_buff *skb)
 {
     struct kpf_event event = {.active = kpf_active()};
-    struct kpf_flow_key key = {};
     struct kpf_packet packet = {};
     struct kpf_rule rule = {};
     u32 zero = 0, how = skb->cb[0];
     struct kpf_reach *here = reach.lookup(&zero);
-    int out = how & 1, new_flow, verdict;
+    int out = how & 1, verdict;
     u64 done;
 
     if (!event.active || !here)
@@ -202,12 +215,7 @@ KPF_ADAPTERS_PROGRAM kpf_judge_frame(struct __sk_buff *skb)
         kpf_broken_image(&rule);
         return KPF_DROP;
     }
-    kpf_flow_key_of(&key, &event.flow, 0, packet.icmp_id);
-    new_flow = kpf_is_new(&key, &rule, event.active);
-    kpf_count(&rule, 1, skb->len, new_flow);
-    if (new_flow)
-        kpf_report(skb, &event, &rule, out ? KPF_HOOK_ADAPTER_EGRESS : KPF_HOOK_ADAPTER_INGRESS);
-    return rule.action == KPF_PERMIT ? KPF_GO_ON : KPF_DROP;
+    return kpf_end_frame(skb, &event, packet.icmp_id, &rule, out ? KPF_HOOK_ADAPTER_EGRESS : KPF_HOOK_ADAPTER_INGRESS);
 }
 
 /* Both directions are judged by one program: it is most of what the verifier has to walk. */
@@ -221,6 +229,16 @@ static __always_inline int kpf_judge_at_adapter(struct __sk_buff *skb, u32 how)
 
 KPF_ADAPTERS_PROGRAM kpf_adapter_ingress(struct __sk_buff *skb)
 {
+    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_packet packet = {};
+    int verdict;
+
+    if (!event.active)
+        return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
+    if (!kpf_read_adapter(skb, &event, &packet, 0, &verdict))
+        return verdict;
+    if (!kpf_is_for_us(&event.flow, event.active) || !kpf_is_the_kernels(skb, &event.flow, &packet))
+        return KPF_GO_ON;
     return kpf_judge_at_adapter(skb, KPF_IN);
 }
 

@@ -225,6 +225,33 @@ static __always_inline int kpf_is_remembered(struct __sk_buff *skb, struct kpf_i
 }
 
 /*
+ * Whether connect() has settled what this packet is judged by, which opens its connection. A loopback flow is left to the
+ * long way, which keeps mirrors.
+ */
+static __always_inline int kpf_is_settled(struct __sk_buff *skb, struct kpf_identity *who,
+                                          const struct kpf_header *header, u64 active_word, struct kpf_rule *rule)
+{
+    const volatile struct kpf_cache *cached = &who->cache;
+    struct kpf_sender sender = {.passes = KPF_PASSES_IN | KPF_PASSES_OUT};
+    struct kpf_flow flow = {};
+    u32 before = cached->writes;
+    u64 other = cached->active ^ active_word;
+
+    flow.ifindex = skb->ifindex;
+    other |= (cached->kind ^ header->kind) | (cached->ports >> 16 ^ header->ports >> 16);
+    other |= kpf_other_address(cached->remote, header->remote) | (cached->passes ^ KPF_PASSES_EARLY);
+    rule->counter = cached->rule.counter;
+    rule->action = cached->rule.action;
+    rule->step = cached->rule.step;
+    if (other | (before ^ cached->writes) | (before & 1) | (flow.ifindex == 1))
+        return 0;
+    kpf_flow_of(&flow, header);
+    kpf_write_cache(&who->cache, &flow, active_word, rule, &sender);
+    kpf_count(rule, 0, 0, 1);
+    return 1;
+}
+
+/*
  * Whether this packet's verdict is known: in its socket's cache, or (of a datagram whose socket is connected to nobody)
  * with its flow. Then `rule` is what it was judged by. The socket is taken as it is in the packet: what is no full socket
  * has no storage. A listener's segments are of many flows, and what a socket begins anew is judged anew.
@@ -240,10 +267,12 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
     if (!sk)
         return 0;
     state = sk->state;
-    if (state == KPF_STATE_LISTEN || (out && state == KPF_STATE_SYN_SENT) || kpf_peek(skb, out, &header))
+    if (state == KPF_STATE_LISTEN || kpf_peek(skb, out, &header))
         return 0;
     datagram = (u8)header.kind == KPF_UDP && state != KPF_STATE_ESTABLISHED;
     who = identity.sk_storage_get(sk, 0, 0);
+    if (out && state == KPF_STATE_SYN_SENT)
+        return who && kpf_is_settled(skb, who, &header, active_word, rule);
     if (who && kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN,
                               !datagram, rule))
         return 1;

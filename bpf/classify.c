@@ -39,14 +39,35 @@ static __always_inline void kpf_narrow(const struct kpf_case *this, u32 class, u
         out->words[word] &= chunk->words[word];
 }
 
-static __always_inline u64 kpf_summarise(const struct kpf_case *this, const struct kpf_classes *classes)
+/* The same, to those that either of two classes accepts. */
+static __always_inline void kpf_narrow_to_either(const struct kpf_case *this, u32 class, u32 other, u32 number,
+                                                 struct kpf_chunk *out)
 {
-    u64 all = ~0ULL;
-    u32 field;
+    struct kpf_chunk *one = kpf_chunk(this, kpf_row(this, class), number);
+    struct kpf_chunk *two = kpf_chunk(this, kpf_row(this, other), number);
+    u32 word;
 
 #pragma unroll
+    for (word = 0; word < KPF_CHUNK_WORDS; word++)
+        out->words[word] &= one->words[word] | two->words[word];
+}
+
+/* The fields that have two rows: the address's own, and that of the hosts it is the address of. */
+static __always_inline int kpf_is_address(u32 field)
+{
+    return field == KPF_FIELD_LOCAL_ADDRESS || field == KPF_FIELD_REMOTE_ADDRESS;
+}
+
+static __always_inline u64 kpf_summarise(const struct kpf_case *this)
+{
+    u64 all = kpf_row(this, this->classes.of[KPF_FIELD_LOCAL_ADDRESS])->summary | kpf_row(this, this->classes.named_local)->summary;
+    u32 field;
+
+    all &= kpf_row(this, this->classes.of[KPF_FIELD_REMOTE_ADDRESS])->summary | kpf_row(this, this->classes.named_remote)->summary;
+#pragma unroll
     for (field = 0; field < KPF_FIELDS; field++)
-        all &= kpf_row(this, classes->of[field])->summary;
+        if (!kpf_is_address(field))
+            all &= kpf_row(this, this->classes.of[field])->summary;
     return all;
 }
 
@@ -65,14 +86,22 @@ static __always_inline u32 kpf_first_of(const struct kpf_chunk *chunk, u32 numbe
     return (number * KPF_CHUNK_WORDS + word) * 64 + kpf_lowest_bit(bits);
 }
 
+/* Narrows `out` to the rules that accept both addresses. */
+static __always_inline void kpf_narrow_to_named(const struct kpf_case *this, u32 number,
+                                                struct kpf_chunk *out)
+{
+    kpf_narrow_to_either(this, this->classes.of[KPF_FIELD_LOCAL_ADDRESS], this->classes.named_local, number, out);
+    kpf_narrow_to_either(this, this->classes.of[KPF_FIELD_REMOTE_ADDRESS], this->classes.named_remote, number, out);
+}
+
 /*
  * The first position that accepts all fields; KPF_NO_POSITION: none of the rules in the vectors. Looks at `most` chunks
  * that are not `done`; KPF_UNFINISHED: more may hold it, and `done` says which not.
  */
-static __always_inline u32 kpf_first_match(const struct kpf_case *this, const struct kpf_classes *classes, u32 most,
+static __always_inline u32 kpf_first_match(const struct kpf_case *this, u32 most,
                                            u64 *done)
 {
-    u64 candidates = kpf_summarise(this, classes) & ~*done;
+    u64 candidates = kpf_summarise(this) & ~*done;
     struct kpf_chunk chunk;
     u32 i, number, field;
 
@@ -84,7 +113,9 @@ static __always_inline u32 kpf_first_match(const struct kpf_case *this, const st
         __builtin_memset(&chunk, 0xff, sizeof(chunk));
 #pragma unroll
         for (field = 0; field < KPF_FIELDS; field++)
-            kpf_narrow(this, classes->of[field], number, &chunk);
+            if (!kpf_is_address(field))
+                kpf_narrow(this, this->classes.of[field], number, &chunk);
+        kpf_narrow_to_named(this, number, &chunk);
         if (chunk.words[0] | chunk.words[1] | chunk.words[2] | chunk.words[3])
             return kpf_first_of(&chunk, number);
     }
@@ -121,6 +152,20 @@ static __always_inline int kpf_read_rule(u32 slot, u32 position, struct kpf_rule
     return 0;
 }
 
+/* All ones if the flow's application is modified, else 0. */
+static __always_inline u64 kpf_modified(const struct kpf_case *this)
+{
+    return -(u64)(this->numbers.modified & 1);
+}
+
+/* The position that decides where a rule behind the guard would, or a cell. */
+static __always_inline u32 kpf_in_place_of(const struct kpf_case *this, u32 position)
+{
+    u32 modified = kpf_modified(this);
+
+    return (position & ~modified) | (this->numbers.instead & modified);
+}
+
 /*
  * The position that decides, given the first match in the vectors: steps 5, 8 and 9 are the application's own.
  * Masks rather than branches on what was found before the search: a branch there would have the verifier walk the
@@ -133,7 +178,7 @@ static __always_inline u32 kpf_decide(const struct kpf_case *this, u32 first)
     if (first < this->image->guard_end)
         return first;
     behind = first == KPF_NO_POSITION ? this->numbers.cells[0] : first;
-    return (behind & ~(u32)this->numbers.modified) | (this->numbers.instead & (u32)this->numbers.modified);
+    return kpf_in_place_of(this, behind);
 }
 
 /* The verdict when an image lacks what it must have: KPF_DEFAULT_BROKEN_IMAGE, deny. */
@@ -144,8 +189,7 @@ static __always_inline void kpf_broken_image(struct kpf_rule *rule)
     rule->step = KPF_STEP_DEFAULT;
 }
 
-static __always_inline int kpf_open_case(struct kpf_case *this, const struct kpf_flow *flow, u64 active_word,
-                                         struct kpf_classes *classes)
+static __always_inline int kpf_open_case(struct kpf_case *this, const struct kpf_flow *flow, u64 active_word)
 {
     u32 zero = 0;
     void *images_of, *rows_of, *pool_of;
@@ -161,15 +205,9 @@ static __always_inline int kpf_open_case(struct kpf_case *this, const struct kpf
     this->pool = bpf_map_lookup_elem(pool_of, &zero);
     if (!this->image || !this->rows || !this->pool)
         return -1;
-    if (kpf_find_application(this, flow))
+    if (kpf_find_owner(this, flow, active_word))
         return -1;
-    this->numbers.class_ ^= kpf_nought(&flow->uid);
-    this->numbers.component ^= kpf_nought(&flow->uid);
-    this->numbers.cells[0] ^= kpf_nought(&flow->uid);
-    this->numbers.cells[1] ^= kpf_nought(&flow->uid);
-    this->numbers.instead ^= kpf_nought(&flow->uid);
-    this->numbers.modified ^= kpf_nought(&flow->uid);
-    return kpf_find_classes(this, flow, classes);
+    return kpf_find_classes(this, flow, active_word);
 }
 
 /*
@@ -195,15 +233,14 @@ static __always_inline u32 kpf_classify(const struct kpf_flow *flow, u64 active_
                                         struct kpf_rule *rule, u32 most, u64 *done)
 {
     struct kpf_case this = {};
-    struct kpf_classes classes;
     u32 position;
 
-    if (kpf_open_case(&this, flow, active_word, &classes)) {
+    if (kpf_open_case(&this, flow, active_word)) {
         kpf_broken_image(rule);
         return KPF_COMPONENT_NONE;
     }
     /* searched for first of all, though stop-all and a mirror outrank it: one walk for the verifier */
-    position = kpf_first_match(&this, &classes, most, done);
+    position = kpf_first_match(&this, most, done);
     if (position == KPF_UNFINISHED)
         return KPF_UNFINISHED;
     position = kpf_decide(&this, position);

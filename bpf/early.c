@@ -1,8 +1,9 @@
 /*
  * The early verdict, at connect and sendmsg, where adapter, source address and source port may still be open.
  * Three values: an unknown field may match every rule that names it. Denied early is only what every completion
- * denies; all else is left to the packet hooks, which know.
+ * denies, settled early only what one and the same rule permits in each; all else is left to the packet hooks, which know.
  */
+
 
 /*
  * The stack has room for this file's functions by a few bytes only, and compilers differ: LLVM 14 needs the loops over
@@ -30,7 +31,7 @@ static __always_inline u64 kpf_some(u64 word)
 }
 
 /* The rules that all classes may accept, within one chunk. A loop: its numbers stay in memory, and the stack suffices. */
-static __always_inline void kpf_match_early(const struct kpf_case *this, const struct kpf_classes *classes, u32 number,
+static __always_inline void kpf_match_early(const struct kpf_case *this, u32 number,
                                             struct kpf_chunk *out)
 {
     u32 field;
@@ -38,7 +39,9 @@ static __always_inline void kpf_match_early(const struct kpf_case *this, const s
     __builtin_memset(out, 0xff, sizeof(*out));
 #pragma nounroll
     for (field = 0; field < KPF_FIELDS; field++)
-        kpf_narrow(this, classes->of[field], number, out);
+        if (!kpf_is_address(field))
+            kpf_narrow(this, this->classes.of[field], number, out);
+    kpf_narrow_to_named(this, number, out);
 }
 
 static __always_inline u64 kpf_word(const struct kpf_case *this, u32 class, u32 number, u32 word)
@@ -50,11 +53,11 @@ static __always_inline u64 kpf_word(const struct kpf_case *this, u32 class, u32 
  * Looks at the rules that may be the first match. No branches on what was found within a chunk: the verifier walks
  * every path. For end = 0, end ^ (end - 1) is all ones; else it is all bits up to and with the lowest of end.
  */
-static __always_inline void kpf_look_early(const struct kpf_case *this, const struct kpf_classes *classes,
+static __always_inline void kpf_look_early(struct kpf_case *this,
                                            struct kpf_early *early)
 {
-    u64 candidates = kpf_summarise(this, classes), behind_guard = ~0ULL << (this->image->guard_end & 63), end, seen, some;
-    struct kpf_chunk possible;
+    u64 candidates = kpf_summarise(this), behind_guard = ~0ULL << (this->image->guard_end & 63), end, seen, some;
+    struct kpf_chunk *possible = &this->room.chunk;
     u32 i, number, word;
 
     for (i = 0; i < KPF_EARLY_CHUNKS; i++) {
@@ -62,18 +65,18 @@ static __always_inline void kpf_look_early(const struct kpf_case *this, const st
             return;
         number = kpf_lowest_bit(candidates) & 63;
         candidates &= candidates - 1;
-        kpf_match_early(this, classes, number, &possible);
+        kpf_match_early(this, number, possible);
         seen = 0;
         some = 0;
 KPF_WORDS_PRAGMA
         for (word = 0; word < KPF_CHUNK_WORDS; word++) {
             /* behind the guard, its "modified" rule decides */
-            possible.words[word] &= ~(this->numbers.modified & (word ? ~0ULL : behind_guard | -kpf_some(number)));
-            end = possible.words[word] & kpf_word(this, classes->sure[0], number, word) &
-                  kpf_word(this, classes->sure[1], number, word) & kpf_word(this, classes->sure[2], number, word);
-            possible.words[word] &= (end ^ (end - 1)) & ~seen;
-            early->permits |= possible.words[word] & kpf_word(this, classes->permits, number, word);
-            some |= possible.words[word];
+            possible->words[word] &= ~(kpf_modified(this) & (word ? ~0ULL : behind_guard | -kpf_some(number)));
+            end = possible->words[word] & kpf_word(this, this->classes.sure[0], number, word) &
+                  kpf_word(this, this->classes.sure[1], number, word) & kpf_word(this, this->classes.sure[2], number, word);
+            possible->words[word] &= (end ^ (end - 1)) & ~seen;
+            early->permits |= possible->words[word] & kpf_word(this, this->classes.permits, number, word);
+            some |= possible->words[word];
             seen |= -kpf_some(end);
         }
         early->chunks |= kpf_some(some) << number;
@@ -84,36 +87,53 @@ KPF_WORDS_PRAGMA
     early->permits = candidates; /* rules that were not looked at may permit */
 }
 
-/* 1: denied, whatever is still unknown; `rule` is the first that may have decided. 0: for the packet hooks. */
-static __always_inline int kpf_classify_early(const struct kpf_flow *flow, u64 active_word, struct kpf_rule *rule)
+/* Whether the rule at a position matches, whatever is still unknown of a flow that it may match. */
+static __always_inline u32 kpf_is_sure(const struct kpf_case *this, u32 position)
+{
+    u32 number = position / (64 * KPF_CHUNK_WORDS), word = position / 64 % KPF_CHUNK_WORDS;
+
+    if (number >= KPF_CHUNKS)
+        return 0;
+    return (kpf_word(this, this->classes.sure[0], number, word) & kpf_word(this, this->classes.sure[1], number, word) &
+            kpf_word(this, this->classes.sure[2], number, word)) >> (position & 63) & 1;
+}
+
+/*
+ * Denied, whatever is still unknown: `rule` is the first that may have decided. Settled: `rule` permits it, whatever is
+ * still unknown. Open: for the packet hooks.
+ */
+static __always_inline enum kpf_outcome kpf_classify_early(const struct kpf_flow *flow, u64 active_word, struct kpf_rule *rule)
 {
     struct kpf_case this = {};
-    struct kpf_classes classes;
     struct kpf_early early = {};
     struct kpf_rule other = {};
-    struct kpf_chunk possible;
-    u32 position, number;
+    u32 position, number, sure = 0;
 
-    if (kpf_open_case(&this, flow, active_word, &classes))
-        return 0; /* KPF_DEFAULT_BROKEN_IMAGE is the packet hooks' to return */
+    if (kpf_open_case(&this, flow, active_word))
+        return KPF_OUTCOME_OPEN; /* KPF_DEFAULT_BROKEN_IMAGE is the packet hooks' to return */
     if (KPF_ACTIVE_STOP_ALL(active_word)) {
         *rule = this.image->stop_all;
         return this.numbers.component == KPF_COMPONENT_NONE || this.numbers.component == KPF_COMPONENT_ASSIST;
     }
-    kpf_look_early(&this, &classes, &early);
-    if (early.permits)
-        return 0;
-    position = (this.numbers.cells[0] & ~(u32)this.numbers.modified) | (this.numbers.instead & (u32)this.numbers.modified);
-    if (!early.certain) { /* nothing in the vectors surely matches: what stands behind them must deny, too */
-        if (kpf_read_rule(this.numbers.slot, position, rule) || rule->action == KPF_PERMIT)
-            return 0;
-        if (kpf_read_rule(this.numbers.slot, this.numbers.cells[1], &other) || (other.action & ~(u32)this.numbers.modified))
-            return 0;
-    }
-    if (early.chunks) { /* the first rule that may match: by it the denial is credited */
+    kpf_look_early(&this, &early);
+    position = kpf_in_place_of(&this, this.numbers.cells[0]);
+    if (early.chunks) { /* the first rule that may match: by it a denial is credited */
         number = kpf_lowest_bit(early.chunks) & 63;
-        kpf_match_early(&this, &classes, number, &possible);
-        position = kpf_first_of(&possible, number);
+        kpf_match_early(&this, number, &this.room.chunk);
+        position = kpf_first_of(&this.room.chunk, number);
+        sure = kpf_is_sure(&this, position);
     }
-    return !kpf_read_rule(this.numbers.slot, position, rule) && rule->action == KPF_DENY;
+    if (early.permits && !sure)
+        return KPF_OUTCOME_OPEN;
+    if (!early.certain) { /* nothing in the vectors surely matches: what stands behind them must be the same, too */
+        if (kpf_read_rule(this.numbers.slot, kpf_in_place_of(&this, this.numbers.cells[0]), rule))
+            return KPF_OUTCOME_OPEN;
+        if (rule->action == KPF_PERMIT)
+            return early.chunks || this.numbers.cells[0] != this.numbers.cells[1] ? KPF_OUTCOME_OPEN : KPF_OUTCOME_SETTLED;
+        if (kpf_read_rule(this.numbers.slot, this.numbers.cells[1], &other) || (other.action && !this.numbers.modified))
+            return KPF_OUTCOME_OPEN;
+    }
+    if (kpf_read_rule(this.numbers.slot, position, rule))
+        return KPF_OUTCOME_OPEN;
+    return rule->action == KPF_DENY ? KPF_OUTCOME_DENIED : KPF_OUTCOME_SETTLED;
 }

@@ -1,10 +1,12 @@
 /*
  * The fields of a flow: per field one lookup gives its class, which is the row of the rules that accept it.
  */
-struct kpf_classes {
-    u32 of[KPF_FIELDS];    /* the rules that accept what the field is, or all that it may turn out to be */
-    u32 sure[3];           /* rows that narrow a match to the certain ones: local address, local port, scope */
-    u32 permits;           /* the row of the rules that permit */
+struct kpf_classes {       /* half words: the stack is nearly full, and rows are numbered below KPF_ROWS */
+    u16 of[KPF_FIELDS];    /* the rules that accept what the field is, or all that it may turn out to be */
+    u16 sure[3];           /* rows that narrow a match to the certain ones: local address, local port, scope */
+    u16 permits;           /* the row of the rules that permit */
+    u16 named_local;       /* rows of the rules that name a host with this address: beside the address's own */
+    u16 named_remote;
 };
 
 /* Whether the flow runs over the loopback device; early hooks know it only of some addresses. */
@@ -61,7 +63,7 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
     u32 known = flow->known & KPF_KNOWS_ADAPTER, ifindex = flow->ifindex, adapter_slot = 0, group;
     struct kpf_adapter *adapter = NULL;
     void *adapters_of = adapters.lookup((int *)&slot);
-    u64 asks = kpf_asks_adapter(local) | kpf_asks_adapter(remote);
+    u64 asks = kpf_asks_adapter(local) | kpf_asks_adapter(remote), nought = kpf_nought(&flow->uid);
 
     if (!adapters_of)
         return -1;
@@ -73,11 +75,15 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
     }
     if (!scope->home)
         known = KPF_KNOWS_ADAPTER; /* elsewhere adapter-bound items never match: slot 0 whatever the adapter */
-    scope->loopback = kpf_over_loopback(flow, remote, scope->home);
+    scope->home ^= nought; /* at once: else the verifier walks on for each of them with each of the others */
+    adapter_slot ^= nought;
+    known ^= nought;
+    scope->loopback = kpf_over_loopback(flow, remote, scope->home) ^ nought;
     scope->local_zone = flow->known & KPF_KNOWS_LOCAL_ADDRESS
                             ? kpf_zone(local, known, adapter_slot, scope->loopback)
                             : KPF_UNKNOWN;
-    scope->remote_zone = kpf_zone(remote, known, adapter_slot, scope->loopback);
+    scope->local_zone ^= nought;
+    scope->remote_zone = kpf_zone(remote, known, adapter_slot, scope->loopback) ^ nought;
     group = remote->flags & (scope->home ? KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED : KPF_ADDRESS_GROUP);
     if (flow->direction == KPF_OUT && group && scope->loopback != KPF_YES) {
         u32 family = !kpf_is_ipv4(flow->remote);
@@ -98,27 +104,45 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
  */
 struct kpf_numbers {
     u32 slot;
-    u32 class_;     /* of the application */
-    u32 cells[2];   /* positions of its cells in the flow's direction, for zone: Internet, trusted */
-    u32 instead;    /* the position of "modified", which decides behind the guard... */
-    u64 modified;   /* ... if this is all ones, and not 0 */
-    u32 component;  /* what the application is, unless modified */
     struct kpf_scope scope;
+    u16 cells[2];   /* positions of the owner's cells in the flow's direction, for zone: Internet, trusted */
+    u16 instead;    /* the position of "modified", which decides behind the guard... */
+    u8 modified;    /* ... if this is 1, and not 0 */
+    u8 component;   /* what the application is, unless modified */
 };
 struct kpf_case {
     struct kpf_image *image;
     struct kpf_rows *rows;
     struct kpf_pool *pool;
     struct kpf_numbers numbers;
+    struct kpf_classes classes;
+    union {                     /* one after the other: the stack has no room for both */
+        struct kpf_application_key application;
+        struct kpf_prefix prefix;
+        struct kpf_named_key named;
+        struct kpf_chunk chunk;
+    } room;
 };
 
-static __always_inline void kpf_set_application(struct kpf_case *this, const struct kpf_application *application,
-                                                u32 direction)
+/* What was in the room is over: the verifier need not tell ways here by it. `nought` is 0. */
+static __always_inline void kpf_leave_room(struct kpf_case *this, u64 nought)
 {
-    this->numbers.class_ = application->class_;
-    this->numbers.component = application->component;
-    this->numbers.cells[0] = direction == KPF_OUT ? application->cells[1] : application->cells[0];
-    this->numbers.cells[1] = direction == KPF_OUT ? application->cells[3] : application->cells[2];
+    volatile u64 *words = this->room.chunk.words;
+    u32 word;
+
+#pragma unroll
+    for (word = 0; word < KPF_CHUNK_WORDS; word++)
+        words[word] = nought;
+}
+
+static __always_inline void kpf_set_application(struct kpf_owner *owner, const struct kpf_application *application)
+{
+    owner->class_ = application->class_;
+    owner->component = application->component;
+    owner->cells[0] = application->cells[0];
+    owner->cells[1] = application->cells[1];
+    owner->cells[2] = application->cells[2];
+    owner->cells[3] = application->cells[3];
 }
 
 static __always_inline u64 kpf_is_accepted(const struct kpf_application_file *file, const struct kpf_file *key)
@@ -134,36 +158,82 @@ static __always_inline u64 kpf_is_accepted(const struct kpf_application_file *fi
 }
 
 /* The application of a flow: by registered component, else by file. One whose ctime moved is "modified". */
-static __always_inline int kpf_find_application(struct kpf_case *this, const struct kpf_flow *flow)
+static __always_inline int kpf_find_application(struct kpf_case *this, const struct kpf_flow *flow,
+                                                struct kpf_owner *owner)
 {
-    struct kpf_application_key key = {};
+    struct kpf_application_key *key = &this->room.application;
     struct kpf_application_file *file = NULL;
     void *applications_of = applications.lookup((int *)&this->numbers.slot);
 
     if (!applications_of)
         return -1;
-    this->numbers.instead = 0;
-    this->numbers.modified = 0;
-    kpf_set_application(this, &this->image->components[flow->component & (KPF_COMPONENTS - 1)], flow->direction);
+    owner->instead = 0;
+    owner->modified = 0;
+    kpf_set_application(owner, &this->image->components[flow->component & (KPF_COMPONENTS - 1)]);
     if (flow->component)
         return 0;
-    key.inode = flow->application.inode;
-    key.device = flow->application.device;
-    key.generation = flow->application.generation;
-    file = bpf_map_lookup_elem(applications_of, &key);
+    key->inode = flow->application.inode;
+    key->device = flow->application.device;
+    key->generation = flow->application.generation;
+    file = bpf_map_lookup_elem(applications_of, key);
     if (!file)
         return 0;
-    if (kpf_is_accepted(file, &flow->application))
-        kpf_set_application(this, &file->application, flow->direction);
-    else {
-        this->numbers.instead = file->application.modified;
-        this->numbers.modified = ~0ULL;
+    if (kpf_is_accepted(file, &flow->application)) {
+        kpf_set_application(owner, &file->application);
+    } else {
+        owner->instead = file->application.modified;
+        owner->modified = 1;
     }
     return 0;
 }
 
-static __always_inline int kpf_find_ports(struct kpf_case *this, const struct kpf_flow *flow,
-                                          struct kpf_classes *classes)
+static __always_inline int kpf_look_up_owner(struct kpf_case *this, const struct kpf_flow *flow,
+                                             struct kpf_owner *owner)
+{
+    void *users_of = users.lookup((int *)&this->numbers.slot);
+    void *cgroups_of = cgroups.lookup((int *)&this->numbers.slot);
+    u32 uid = flow->uid, *found;
+    u64 cgroup = flow->cgroup, *mark;
+
+    if (!users_of || !cgroups_of || kpf_find_application(this, flow, owner))
+        return -1;
+    found = bpf_map_lookup_elem(users_of, &uid);
+    owner->user = found ? *found : this->image->users;
+    mark = cgroup_marks.lookup(&cgroup);
+    cgroup = mark ? *mark : 0;
+    found = bpf_map_lookup_elem(cgroups_of, &cgroup);
+    owner->cgroup = found ? *found : this->image->cgroups;
+    return 0;
+}
+
+/* What the image says of who owns the flow: as remembered, or looked up. */
+static __always_inline int kpf_find_owner(struct kpf_case *this, const struct kpf_flow *flow, u64 active_word)
+{
+    struct kpf_owner_memo *memo = kpf_owner_memo_of(flow);
+    struct kpf_owner owner = {};
+    u64 nought = kpf_nought(&flow->uid);
+    u32 out = -(u32)(flow->direction & KPF_OUT);
+
+    if (!memo)
+        return -1;
+    if (!kpf_recall_owner(memo, flow, active_word, &owner)) {
+        if (kpf_look_up_owner(this, flow, &owner))
+            return -1;
+        kpf_keep_owner(memo, flow, active_word, &owner);
+    }
+    kpf_leave_room(this, nought);
+    this->classes.of[KPF_FIELD_APPLICATION] = owner.class_ ^ nought;
+    this->classes.of[KPF_FIELD_USER] = owner.user ^ nought;
+    this->classes.of[KPF_FIELD_CGROUP] = owner.cgroup ^ nought;
+    this->numbers.component = owner.component ^ nought;
+    this->numbers.instead = owner.instead ^ nought;
+    this->numbers.modified = owner.modified ^ nought;
+    this->numbers.cells[0] = ((owner.cells[1] & out) | (owner.cells[0] & ~out)) ^ nought;
+    this->numbers.cells[1] = ((owner.cells[3] & out) | (owner.cells[2] & ~out)) ^ nought;
+    return 0;
+}
+
+static __always_inline int kpf_find_ports(struct kpf_case *this, const struct kpf_flow *flow)
 {
     struct kpf_image *image = this->image;
     struct kpf_ports *all;
@@ -191,9 +261,9 @@ static __always_inline int kpf_find_ports(struct kpf_case *this, const struct kp
         }
     }
     /* written at one place, and so of one kind, whatever the way here: the verifier goes on once */
-    classes->of[KPF_FIELD_LOCAL_PORT] = local_port ^ kpf_nought(&flow->uid);
-    classes->of[KPF_FIELD_REMOTE_PORT] = remote_port ^ kpf_nought(&flow->uid);
-    classes->sure[1] = sure ^ kpf_nought(&flow->uid);
+    this->classes.of[KPF_FIELD_LOCAL_PORT] = local_port ^ kpf_nought(&flow->uid);
+    this->classes.of[KPF_FIELD_REMOTE_PORT] = remote_port ^ kpf_nought(&flow->uid);
+    this->classes.sure[1] = sure ^ kpf_nought(&flow->uid);
     return 0;
 }
 
@@ -210,65 +280,87 @@ static __always_inline void kpf_prefix_of(struct kpf_prefix *prefix, const u32 a
     prefix->address[3] = address[3];
 }
 
-/* What the image knows of an address; a copy, since where it comes from would have the verifier walk on once for each. */
-static __always_inline int kpf_find_address(const struct kpf_case *this, const u32 address[4], struct kpf_address *out)
+static __always_inline int kpf_look_up_address(struct kpf_case *this, const u32 address[4], u32 *number,
+                                               struct kpf_named *named_as)
 {
     void *hosts_of = hosts.lookup((int *)&this->numbers.slot);
     void *addresses_of = addresses.lookup((int *)&this->numbers.slot);
-    void *kinds_of = address_kinds.lookup((int *)&this->numbers.slot);
-    struct kpf_addresses *all;
-    struct kpf_prefix prefix;
-    u32 *found = NULL, zero = 0, number;
+    struct kpf_named *name = NULL;
+    u32 *found = NULL;
 
-    if (!hosts_of || !addresses_of || !kinds_of)
+    if (!hosts_of || !addresses_of)
         return -1;
-    all = bpf_map_lookup_elem(kinds_of, &zero);
-    if (!all)
-        return -1;
-    kpf_prefix_of(&prefix, address); /* in any case: else the verifier walks on for a stack with it and without */
+    kpf_prefix_of(&this->room.prefix, address); /* in any case: else the verifier walks on for a stack with it and without */
     if (this->image->hosts)
         found = bpf_map_lookup_elem(hosts_of, address);
     if (!found) {
-        found = bpf_map_lookup_elem(addresses_of, &prefix);
+        found = bpf_map_lookup_elem(addresses_of, &this->room.prefix);
         if (!found) /* every image has the prefixes of all addresses */
             return -1;
     }
-    number = *found;
-    *out = all->address[number & (KPF_ADDRESSES - 1)];
+    *number = *found;
+    this->room.named.slot = this->numbers.slot; /* the rest of the key is in its place already */
+    if (this->image->named)
+        name = named.lookup(&this->room.named);
+    if (name)
+        *named_as = *name;
     return 0;
 }
 
-static __always_inline int kpf_find_classes(struct kpf_case *this, const struct kpf_flow *flow,
-                                            struct kpf_classes *classes)
+/* What the image knows of an address, as remembered or looked up. `named_as`: the rows of the rules that name a host with it. */
+static __always_inline const struct kpf_address *kpf_find_address(struct kpf_case *this, const u32 address[4],
+                                                                  u64 active_word, struct kpf_named *named_as)
 {
-    void *users_of = users.lookup((int *)&this->numbers.slot);
-    void *cgroups_of = cgroups.lookup((int *)&this->numbers.slot);
-    struct kpf_image *image = this->image;
-    struct kpf_address local, remote;
-    u32 uid = flow->uid, *found, scope, known, internet, trusted;
-    u64 cgroup = flow->cgroup, *mark;
+    struct kpf_address_memo *memo = kpf_address_memo_of(address);
+    void *kinds_of = address_kinds.lookup((int *)&this->numbers.slot);
+    struct kpf_addresses *all;
+    u32 zero = 0, number = 0;
 
-    if (!users_of || !cgroups_of || kpf_find_address(this, flow->local, &local) ||
-        kpf_find_address(this, flow->remote, &remote))
+    if (!memo || !kinds_of)
+        return NULL;
+    all = bpf_map_lookup_elem(kinds_of, &zero);
+    if (!all)
+        return NULL;
+    if (!kpf_recall_address(memo, address, active_word, &number, named_as)) {
+        named_as->local_row = 0;
+        named_as->remote_row = 0;
+        if (kpf_look_up_address(this, address, &number, named_as))
+            return NULL;
+        kpf_keep_address(memo, address, active_word, number, named_as);
+    }
+    kpf_leave_room(this, kpf_nought(address));
+    number ^= kpf_nought(address);
+    named_as->local_row ^= kpf_nought(address);
+    named_as->remote_row ^= kpf_nought(address);
+    return &all->address[number & (KPF_ADDRESSES - 1)];
+}
+
+static __always_inline int kpf_find_classes(struct kpf_case *this, const struct kpf_flow *flow, u64 active_word)
+{
+    struct kpf_image *image = this->image;
+    const struct kpf_address *local, *remote;
+    struct kpf_named name;
+    u32 scope, known, internet, trusted;
+
+    local = kpf_find_address(this, flow->local, active_word, &name);
+    if (!local)
         return -1;
-    if (kpf_find_scope(this->numbers.slot, flow, this->image, &local, &remote, &this->numbers.scope))
+    this->classes.named_local = name.local_row;
+    remote = kpf_find_address(this, flow->remote, active_word, &name);
+    if (!remote)
+        return -1;
+    this->classes.named_remote = name.remote_row;
+    if (kpf_find_scope(this->numbers.slot, flow, this->image, local, remote, &this->numbers.scope))
         return -1;
     this->numbers.scope.home ^= kpf_nought(&flow->uid);
     this->numbers.scope.loopback ^= kpf_nought(&flow->uid);
     this->numbers.scope.local_zone ^= kpf_nought(&flow->uid);
     this->numbers.scope.remote_zone ^= kpf_nought(&flow->uid);
-    classes->of[KPF_FIELD_REMOTE_ADDRESS] = remote.remote_class;
+    this->classes.of[KPF_FIELD_REMOTE_ADDRESS] = remote->remote_class;
     known = flow->known & KPF_KNOWS_LOCAL_ADDRESS;
-    classes->of[KPF_FIELD_LOCAL_ADDRESS] = (known ? local.local_class : image->everything) ^ kpf_nought(&flow->uid);
-    classes->sure[0] = (known ? image->everything : image->no_local_address) ^ kpf_nought(&flow->uid);
-    classes->of[KPF_FIELD_APPLICATION] = this->numbers.class_;
-    found = bpf_map_lookup_elem(users_of, &uid);
-    classes->of[KPF_FIELD_USER] = (found ? *found : image->users) ^ kpf_nought(&flow->uid);
-    mark = cgroup_marks.lookup(&cgroup);
-    cgroup = mark ? *mark : 0;
-    found = bpf_map_lookup_elem(cgroups_of, &cgroup);
-    classes->of[KPF_FIELD_CGROUP] = (found ? *found : image->cgroups) ^ kpf_nought(&flow->uid);
-    classes->of[KPF_FIELD_PROTOCOL] = image->protocols[flow->protocol];
+    this->classes.of[KPF_FIELD_LOCAL_ADDRESS] = (known ? local->local_class : image->everything) ^ kpf_nought(&flow->uid);
+    this->classes.sure[0] = (known ? image->everything : image->no_local_address) ^ kpf_nought(&flow->uid);
+    this->classes.of[KPF_FIELD_PROTOCOL] = image->protocols[flow->protocol];
     /* the two cells differ afterwards only where the zone is unknown */
     internet = this->numbers.cells[0];
     trusted = this->numbers.cells[1];
@@ -277,8 +369,8 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     scope = kpf_scope_index(flow, &this->numbers.scope);
     if (scope >= KPF_SCOPES)
         return -1;
-    classes->of[KPF_FIELD_SCOPE] = image->scopes[scope];
-    classes->sure[2] = image->sure_scopes[scope];
-    classes->permits = image->permits;
-    return kpf_find_ports(this, flow, classes);
+    this->classes.of[KPF_FIELD_SCOPE] = image->scopes[scope];
+    this->classes.sure[2] = image->sure_scopes[scope];
+    this->classes.permits = image->permits;
+    return kpf_find_ports(this, flow);
 }

@@ -28,8 +28,8 @@
 #define KPF_SLOTS 3            /* images: the active one, one kept back, one being filled */
 #define KPF_CHUNK_WORDS 4      /* a chunk of a rule vector: 256 rules */
 #define KPF_CHUNKS 60          /* chunks at most: one bit of a summary word each */
-#define KPF_RUN_CHUNKS 8       /* chunks with candidates that a packet hook looks at in one run; more: see kpf_search */
-#define KPF_EARLY_CHUNKS 4     /* chunks with candidates that connect and sendmsg look at; more: the packet hooks do */
+#define KPF_RUN_CHUNKS 6       /* chunks with candidates that a packet hook looks at in one run; more: see kpf_search */
+#define KPF_EARLY_CHUNKS 3     /* chunks with candidates that connect and sendmsg look at; more: the packet hooks do */
 #define KPF_MAX_POSITIONS (KPF_CHUNKS * KPF_CHUNK_WORDS * 64)
 #define KPF_ROWS 32768         /* different rule vectors of an image; a power of two, so that a mask bounds a class */
 #define KPF_ADDRESSES 32768    /* different things that an image says of addresses; a power of two, as KPF_ROWS */
@@ -46,6 +46,9 @@
 #define KPF_MIRRORS 8192       /* loopback flows whose sender's half was permitted by an internal rule */
 #define KPF_PATHS 16384        /* paths of executed files, for the log */
 #define KPF_PATH_BYTES 256
+#define KPF_ADDRESS_MEMOS 4096 /* powers of two: see memo.c */
+#define KPF_OWNER_MEMOS 1024
+#define KPF_NAMED 65536        /* addresses of host names, in all slots */
 #define KPF_CGROUPS 65536      /* cgroups that a policy names or that lie below such */
 #define KPF_SCRIPTS 4096       /* scripts that a policy names, by path */
 #define KPF_PENDING 4096       /* scripts between the kernel's check of their file and their start */
@@ -100,6 +103,8 @@ enum kpf_field {
 };
 /* Three-valued facts, as far as a hook can know them. */
 enum kpf_known { KPF_NO = 0, KPF_YES = 1, KPF_UNKNOWN = 2 };
+/* What an early hook can say: nothing yet; denied, or permitted by one rule, whatever is still unknown. */
+enum kpf_outcome { KPF_OUTCOME_OPEN = 0, KPF_OUTCOME_DENIED = 1, KPF_OUTCOME_SETTLED = 2 };
 /* Default verdicts: each place that returns without a rule names one, and counts it in `defaults`. */
 enum kpf_default {
     KPF_DEFAULT_NO_IMAGE = 0,      /* no image is active (only before the first switch): permit */
@@ -172,6 +177,7 @@ struct kpf_reach {
 #define KPF_PASSES_IN 1          /* a packet that comes in is of this flow, as far as it is known */
 #define KPF_PASSES_OUT 2
 #define KPF_PASSES_ANYBODY 4     /* the flow came in: whoever sends, answers */
+#define KPF_PASSES_EARLY 8       /* connect() settled it: for the packet that opens the connection, from wherever */
 struct kpf_cache {
     struct bpf_spin_lock lock;
     u32 writes;
@@ -278,7 +284,7 @@ struct kpf_image {
     u32 no_remote_port;
     u32 no_local_address;        /* class of a local address that no rule names */
     u32 hosts;                   /* addresses in the hash of hosts; 0: all of them are among the prefixes */
-    u32 pad;
+    u32 named;                   /* not 0: the policy names hosts, and their addresses are in `named` */
     struct kpf_rule stop_all;
     struct kpf_application components[KPF_COMPONENTS]; /* [0] is "any other application" */
     u32 protocols[KPF_PROTOCOLS];     /* class of a protocol */
@@ -289,7 +295,10 @@ struct kpf_image {
 struct kpf_chunk {
     u64 words[KPF_CHUNK_WORDS];
 };
-/* A rule vector, as the numbers of its chunks. Equal vectors are one row, equal chunks one chunk: rows are many. */
+/*
+ * A rule vector, as the numbers of its chunks. Equal vectors are one row, equal chunks one chunk: rows are many. Row 0 and
+ * chunk 0 are empty.
+ */
 struct kpf_row {
     u16 chunks[KPF_CHUNKS];
     u64 summary;                 /* bit n: chunk n has a bit set; last, so that no number up to 63 reaches beyond */
@@ -329,6 +338,19 @@ struct kpf_address {
     u32 flags;
     u32 pad;
 };
+/*
+ * The addresses that host names have, by slot: the rows of the rules that name such a host, beside those of the address
+ * itself. They change more often than all the rest, and a change of one shall cost no more than that.
+ */
+struct kpf_named_key {
+    u32 slot;
+    u32 family;                  /* this and the address as kpf_prefix has them */
+    u32 address[4];
+};
+struct kpf_named {
+    u32 local_row;
+    u32 remote_row;
+};
 /* By number: a list of a million networks says the same of all of them, and each has the number only. */
 struct kpf_addresses {
     struct kpf_address address[KPF_ADDRESSES];
@@ -365,6 +387,36 @@ struct kpf_trial {
     u64 word;
     u64 instead;
     u64 until;
+};
+/* What was looked up of an address lately: see memo.c. `lock` and `writes` as in kpf_cache. */
+struct kpf_address_memo {
+    struct bpf_spin_lock lock;
+    u32 writes;
+    u64 active;
+    u32 address[4];
+    u32 number;
+    struct kpf_named named;
+    u32 pad;
+};
+/* What an image says of who owns a flow. */
+struct kpf_owner {
+    u32 class_;                  /* of the application */
+    u32 component;
+    u32 cells[4];                /* as in kpf_application */
+    u32 instead;                 /* the position of "modified", which decides behind the guard... */
+    u32 modified;                /* ... if this is 1, and not 0 */
+    u32 user;                    /* class */
+    u32 cgroup;                  /* class */
+};
+struct kpf_owner_memo {
+    struct bpf_spin_lock lock;
+    u32 writes;
+    u64 active;
+    struct kpf_file application;
+    u64 cgroup;
+    u32 uid;
+    u32 component;
+    struct kpf_owner owner;
 };
 struct kpf_flow_key {
     u64 cookie;                  /* of the socket */
@@ -448,7 +500,7 @@ struct kpf_probe {               /* the classifier's test probe: a flow in, a ve
     struct kpf_flow flow;
     u64 active;                  /* judged under this active word */
     struct kpf_rule rule;
-    u32 early;                   /* 1: an early hook would deny */
+    u32 early;                   /* enum kpf_outcome: what an early hook would say */
     u32 ok;                      /* 1: the probe ran */
 };
 

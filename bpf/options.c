@@ -12,6 +12,7 @@ static __always_inline int kpf_may_bypass(void)
 {
     struct kpf_flow flow = {.direction = KPF_OUT};
     struct kpf_case this = {};
+    struct kpf_owner owner = {};
     struct kpf_rule rule = {};
     u64 active_word = kpf_active();
     u32 zero = 0, pid, zone;
@@ -24,7 +25,7 @@ static __always_inline int kpf_may_bypass(void)
     images_of = images.lookup((int *)&this.numbers.slot);
     if (images_of)
         this.image = bpf_map_lookup_elem(images_of, &zero);
-    if (!this.image || kpf_find_application(&this, &flow)) {
+    if (!this.image || kpf_find_application(&this, &flow, &owner)) {
         kpf_broken_image(&rule);
         return 0;
     }
@@ -34,8 +35,7 @@ static __always_inline int kpf_may_bypass(void)
     }
 #pragma unroll
     for (zone = 0; zone < 2; zone++) {
-        if (kpf_read_rule(this.numbers.slot, this.numbers.modified ? this.numbers.instead : this.numbers.cells[zone],
-                          &rule)) {
+        if (kpf_read_rule(this.numbers.slot, owner.modified ? owner.instead : owner.cells[2 * zone + KPF_OUT], &rule)) {
             kpf_broken_image(&rule);
             return 0;
         }

@@ -62,8 +62,6 @@ struct kpf_memory {
     u8 answered;
     u8 started;              /* a flow entry is there */
     u8 counted;              /* the flow was counted where it began */
-    u8 kept;                 /* a known verdict is the socket's, which is connected: into its cache */
-    u8 pad[3];
     u16 echo_id;             /* or, at a listener, what tells one connection's SYN from another's */
 };
 
@@ -200,7 +198,8 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
         if (memory->rule.action == KPF_PERMIT) {
             state->seen = now;
             state->answered = memory->answered;
-            memory->kept = connected;
+            if (connected)
+                memory->way = KPF_WAY_CONNECTED; /* known: into the socket's cache */
         }
         return 1;
     }
@@ -275,6 +274,7 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
     struct kpf_flow *flow = &event->flow;
     int opens = (packet->tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN, known;
     struct kpf_header header;
+    u64 nought = kpf_nought(&flow->uid);
 
     if (sk->state == KPF_STATE_LISTEN) {
         if (who && who->initiator != KPF_INITIATOR_IN)
@@ -288,12 +288,13 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
     if (!who)
         return 0;
     kpf_header_of(&header, flow);
-    known = kpf_read_cache(&who->cache, &header, event->active, flow->ifindex, 0, 1, &memory->rule);
-    memory->judged = *(volatile u64 *)&who->cache.active != 0;
+    known = kpf_read_cache(&who->cache, &header, event->active, flow->ifindex, 0, 1, &memory->rule) ^ nought;
+    memory->judged = (*(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY) ^ nought;
     if (out && opens)
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
     if (who->initiator)
         flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
+    flow->direction ^= nought;
     memory->counted = flow->direction == KPF_IN && who->version && !who->adopted; /* an accepted one was, at its listener */
     return known && !(out && opens);
 }
@@ -346,12 +347,14 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
     } else if (kpf_is_kernel_socket(skb)) {
         flow->application.generation = 1; /* the kernel itself */
         memory->rule.action = KPF_PERMIT; /* counter 0: state */
+        memory->way = KPF_WAY_DATAGRAM;
         if (out && kpf_is_kernel_answer(flow, &packet))
             return KPF_RECALLED_KNOWN;
     }
     kpf_blur_owner(event, kpf_nought(&skb->len));
     own = sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS;
     if (own && flow->protocol == KPF_TCP) {
+        memory->way = KPF_WAY_CONNECTED;
         known = kpf_recall_segment(event, sk, who, &packet, memory, out);
     } else {
         own = own && kpf_is_connected_to(sk, flow);
@@ -379,7 +382,7 @@ KPF_PACKETS_PROGRAM kpf_judge_packet(struct __sk_buff *skb)
     out ^= kpf_nought(&skb->len);
     recalled ^= kpf_nought(&skb->len);
     if (recalled == KPF_RECALLED_KNOWN) {
-        if (this.memory.kept)
+        if (this.memory.way == KPF_WAY_CONNECTED)
             kpf_keep_verdict(skb, &this.event.flow, this.event.active, &this.memory.rule);
         kpf_count(&this.memory.rule, 1, skb->len, 0);
         return this.memory.rule.action == KPF_PERMIT;

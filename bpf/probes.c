@@ -33,10 +33,13 @@ KPF_SOCKETS_PROGRAM kpf_settle(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-/* args[0]: index of a flow in `probes`, which gets the verdict. */
-KPF_PROBES_PROGRAM kpf_probe(struct bpf_raw_tracepoint_args *ctx)
+/*
+ * The packet's mark: index of a flow in `probes`, which gets the verdict. (Loaded as a tc program: tracepoints may not have
+ * maps with locks.)
+ */
+KPF_PROBES_PROGRAM kpf_probe(struct __sk_buff *skb)
 {
-    u32 index = ctx->args[0];
+    u32 index = skb->mark;
     struct kpf_probe *probe = probes.lookup(&index);
     struct kpf_flow flow;
     struct kpf_rule rule = {};
@@ -52,9 +55,9 @@ KPF_PROBES_PROGRAM kpf_probe(struct bpf_raw_tracepoint_args *ctx)
 }
 
 /* The same, asking what an early hook would say. */
-KPF_PROBES_PROGRAM kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
+KPF_PROBES_PROGRAM kpf_probe_early(struct __sk_buff *skb)
 {
-    u32 index = ctx->args[0];
+    u32 index = skb->mark;
     struct kpf_probe *probe = probes.lookup(&index);
     struct kpf_flow flow;
     struct kpf_rule rule = {};
@@ -68,10 +71,7 @@ KPF_PROBES_PROGRAM kpf_probe_early(struct bpf_raw_tracepoint_args *ctx)
     return 0;
 }
 
-/*
- * For measuring, since only programs that take packets can be run many times at a stroke (loaded as a tc program): the
- * flows in `probes` in turn, as many as the packet's mark says. Writes nothing but the turn.
- */
+/* For measuring: the flows in `probes` in turn, as many as the packet's mark says. Writes nothing but the turn. */
 KPF_PROBES_PROGRAM kpf_measure(struct __sk_buff *skb)
 {
     u32 index = skb->cb[0];
@@ -103,4 +103,39 @@ KPF_PROBES_PROGRAM kpf_measure_nothing(struct __sk_buff *skb)
     flow = probe->flow;
     kpf_forget(&flow, sizeof(flow));
     return flow.remote[3] ^ flow.local_port;
+}
+
+/*
+ * For measuring, run many times on one packet (loaded as cgroup_skb): what the packet hooks do with a packet of a judged
+ * socket. The socket is one that the kernel makes for the test; its first packet is judged to pass.
+ */
+KPF_PROBES_PROGRAM kpf_measure_egress(struct __sk_buff *skb)
+{
+    struct kpf_sender sender = {.passes = KPF_PASSES_IN | KPF_PASSES_OUT};
+    struct kpf_rule rule = {.action = KPF_PERMIT};
+    struct bpf_sock *sk = skb->sk;
+    struct kpf_identity *who;
+    struct kpf_header header;
+    struct kpf_flow flow = {};
+    u64 active_word = kpf_active();
+
+    if (kpf_is_known(skb, active_word, 1, &rule)) {
+        kpf_count(&rule, 1, skb->len, 0);
+        return rule.action == KPF_PERMIT;
+    }
+    if (sk)
+        sk = bpf_sk_fullsock(sk);
+    who = sk ? identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+    if (!who || kpf_peek(skb, 1, &header))
+        return 0;
+    kpf_flow_of(&flow, &header);
+    flow.ifindex = skb->ifindex;
+    kpf_write_cache(&who->cache, &flow, active_word, &rule, &sender);
+    return 1;
+}
+
+/* What is to be subtracted from that. */
+KPF_PROBES_PROGRAM kpf_measure_nothing_skb(struct __sk_buff *skb)
+{
+    return 1;
 }

@@ -98,15 +98,32 @@ static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct k
     flow->netns_cookie = who->netns_cookie;
 }
 
+/* Leaves a settled verdict to the packet that opens the connection; not what must be told of, or mirrored, at that. */
+static __always_inline void kpf_settle_early(struct kpf_identity *who, const struct kpf_event *event,
+                                             const struct kpf_rule *rule)
+{
+    struct kpf_sender sender = {.passes = KPF_PASSES_EARLY};
+
+    if (rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT)))
+        kpf_write_cache(&who->cache, &event->flow, event->active, rule, &sender);
+}
+
 /* Denied early: counted, reported, and EPERM; otherwise 1, and the packet hooks decide. */
-static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf_event *event, u8 hook)
+static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf_event *event, struct kpf_identity *who,
+                                           u8 hook)
 {
     struct kpf_flow_key key = {};
     struct kpf_rule rule = {};
+    enum kpf_outcome outcome;
 
     kpf_forget(&event->flow, sizeof(event->flow));
-    if (!kpf_classify_early(&event->flow, event->active, &rule))
+    outcome = kpf_classify_early(&event->flow, event->active, &rule);
+    outcome ^= kpf_nought(&event->flow.uid);
+    if (outcome != KPF_OUTCOME_DENIED) {
+        if (outcome == KPF_OUTCOME_SETTLED && hook == KPF_HOOK_CONNECT)
+            kpf_settle_early(who, event, &rule);
         return 1;
+    }
     kpf_flow_key_of(&key, &event->flow, bpf_get_socket_cookie(ctx), 0);
     if (kpf_is_new(&key, &rule, event->active)) {
         kpf_count(&rule, 0, 0, 1);
@@ -139,7 +156,7 @@ static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
     kpf_early_flow(&event.flow, ctx, ipv4);
     kpf_flow_owner(&event.flow, who);
     event.pid = who->pid;
-    return kpf_judge_early(ctx, &event, KPF_HOOK_CONNECT);
+    return kpf_judge_early(ctx, &event, who, KPF_HOOK_CONNECT);
 }
 
 KPF_SOCKETS_PROGRAM kpf_connect4(struct bpf_sock_addr *ctx)
@@ -242,7 +259,7 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
         who->netns_cookie = bpf_get_netns_cookie(ctx);
     flow->cgroup = who->cgroup;
     flow->netns_cookie = who->netns_cookie;
-    if (!kpf_judge_early(ctx, &event, KPF_HOOK_SENDMSG))
+    if (!kpf_judge_early(ctx, &event, who, KPF_HOOK_SENDMSG))
         return 0;
     kpf_begin(ctx, flow, event.pid);
     kpf_drop_cache(who);

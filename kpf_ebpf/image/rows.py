@@ -18,12 +18,12 @@ class TooManyRules(Exception):
 
 
 def make_rows(vectors: Iterable[int], positions: int) -> Rows:
-    """The rows of all vectors, in the order they first appear; chunk 0 is the empty one. Raises TooManyRules."""
-    numbers: dict[int, int] = {}
-    rows: list[tuple[int, ...]] = []
+    """The rows of all vectors, in the order they first appear; row and chunk 0 are the empty ones. Raises TooManyRules."""
+    numbers: dict[int, int] = {0: 0}
     pool: dict[bytes, int] = {bytes(_CHUNK_BYTES): 0}
     size = -(-positions // CHUNK_RULES) * _CHUNK_BYTES
     cuts = [slice(at, at + _CHUNK_BYTES) for at in range(0, size, _CHUNK_BYTES)]
+    rows: list[tuple[int, ...]] = [(0,) * len(cuts)]
     for vector in vectors:
         if vector in numbers:
             continue

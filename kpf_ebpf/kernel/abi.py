@@ -20,12 +20,13 @@ COUNTERS = PROCESSES = FLOWS = 65536
 RECENT, MIRRORS = 16384, 8192
 PATHS, PATH_BYTES = 16384, 256
 SCRIPTS = PENDING = 4096
-CGROUPS = 65536
+CGROUPS = NAMED = 65536
+ADDRESS_MEMOS, OWNER_MEMOS = 4096, 1024
 CTIMES = 4
 ADAPTER_SLOTS = 64
 HEARTBEAT_COUNTS = 800_000_000
-EARLY_CHUNKS = 4
-RUN_CHUNKS = 8
+EARLY_CHUNKS = 3
+RUN_CHUNKS = 6
 PROBES = 1024
 COMPONENTS, FIELDS, DEFAULTS = 8, 9, 8
 
@@ -36,7 +37,7 @@ NO_POSITION, UNFINISHED = 0xFFFFFFFF, 0xFFFFFFFE
 ACTIVE_SOME = 15
 SCRIPT_AT_HOME, SCRIPT_ELSEWHERE = 2, 3
 CACHE_LAYOUT = 1
-PASSES_IN, PASSES_OUT, PASSES_ANYBODY = 1, 2, 4
+PASSES_IN, PASSES_OUT, PASSES_ANYBODY, PASSES_EARLY = 1, 2, 4, 8
 TOLD_AT_MOST = 2000
 
 
@@ -52,6 +53,14 @@ class Direction(enum.IntEnum):
 
     IN = 0
     OUT = 1
+
+
+class Outcome(enum.IntEnum):
+    """What an early hook can say: nothing yet; denied, or permitted by one rule, whatever is still unknown."""
+
+    OPEN = 0
+    DENIED = 1
+    SETTLED = 2
 
 
 class Initiator(enum.IntEnum):
@@ -294,6 +303,61 @@ class Search(ctypes.Structure):
     """A search for a rule that goes on in the next run of its program, for the same packet."""
 
     _fields_ = (("packet", _u64), ("active", _u64), ("done", _u64))
+
+
+class NamedKey(ctypes.Structure):
+    """An address that a host name has, in a slot (network order)."""
+
+    _fields_ = (("slot", _u32), ("family", _u32), ("address", _u32 * 4))
+
+
+class Named(ctypes.Structure):
+    """The rows of the rules that name a host with an address, as their local and as their remote one."""
+
+    _fields_ = (("local_row", _u32), ("remote_row", _u32))
+
+
+class AddressMemo(ctypes.Structure):
+    """What was looked up of an address lately."""
+
+    _fields_ = (
+        ("lock", _u32),
+        ("writes", _u32),
+        ("active", _u64),
+        ("address", _u32 * 4),
+        ("number", _u32),
+        ("named", Named),
+        ("pad", _u32),
+    )
+
+
+class Owner(ctypes.Structure):
+    """What an image says of who owns a flow."""
+
+    _fields_ = (
+        ("class_", _u32),
+        ("component", _u32),
+        ("cells", _u32 * 4),
+        ("instead", _u32),
+        ("modified", _u32),
+        ("user", _u32),
+        ("cgroup", _u32),
+    )
+
+
+class OwnerMemo(ctypes.Structure):
+    """What was looked up of an owner lately."""
+
+    _fields_ = (
+        ("lock", _u32),
+        ("writes", _u32),
+        ("active", _u64),
+        ("application", File),
+        ("cgroup", _u64),
+        ("uid", _u32),
+        ("component", _u32),
+        ("owner", Owner),
+    )
 
 
 class Told(ctypes.Structure):

@@ -69,7 +69,7 @@ class Image(ctypes.Structure):
         ("no_remote_port", _u32),
         ("no_local_address", _u32),
         ("hosts", _u32),
-        ("pad", _u32),
+        ("named", _u32),
         ("stop_all", Rule),
         ("components", Application * COMPONENTS),
         ("protocols", _u32 * PROTOCOLS),

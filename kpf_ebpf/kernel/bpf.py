@@ -259,3 +259,19 @@ def run(program: int, *arguments: int) -> int:
     attributes = struct.pack("=IIIIQQIIIIQ", program, 0, 0, 0, 0, 0, 0, 0, len(context), 0, where)
     _, answer = _exchange(PROG_TEST_RUN, attributes)
     return int(struct.unpack_from("=I", answer, 4)[0])
+
+
+_FRAME = bytes(12) + b"\x88\xb5" + bytes(50)
+"""A packet for programs that look at its mark only (an Ethernet type for experiments)."""
+
+
+def run_marked(program: int, mark: int, repeat: int = 1) -> int:
+    """Runs a tc program so many times on one packet with this mark; nanoseconds a run, as the kernel measures them."""
+    data = ctypes.create_string_buffer(_FRAME, len(_FRAME))
+    context = ctypes.create_string_buffer(struct.pack("=III", 0, 0, mark), 192)  # struct __sk_buff
+    attributes = struct.pack(
+        "=IIIIQQIIIIQQ",
+        program, 0, len(_FRAME), 0, _pointer(data), 0, repeat, 0, len(context), 0, _pointer(context), 0,
+    )  # fmt: skip
+    _, answer = _exchange(PROG_TEST_RUN, attributes)
+    return int(struct.unpack_from("=I", answer, 36)[0])

@@ -85,6 +85,9 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "mirrors": _spec("lru_hash", abi.MirrorKey, abi.Mirror, abi.MIRRORS),
         "searches": _spec("percpu_array", _u32, abi.Search, 1),
         **{name: _spec("prog", _u32, _u32, 1) for name in JUDGES},
+        "named": _spec("hash", abi.NamedKey, abi.Named, abi.NAMED, NO_PREALLOC),
+        "address_memos": _spec("array", _u32, abi.AddressMemo, abi.ADDRESS_MEMOS),
+        "owner_memos": _spec("array", _u32, abi.OwnerMemo, abi.OWNER_MEMOS),
         "told": _spec("array", _u32, abi.Told, 1),
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
@@ -100,6 +103,10 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
 """Every pinned map, by its name (its file below the pin folder)."""
 
 LOCKED: Mapping[str, tuple[int, int]] = MappingProxyType(
-    {"identity": (abi.IDENTITY_BYTES, abi.Identity.cache.offset + abi.Cache.lock.offset)}
+    {
+        "identity": (abi.IDENTITY_BYTES, abi.Identity.cache.offset + abi.Cache.lock.offset),
+        "address_memos": (ctypes.sizeof(abi.AddressMemo), abi.AddressMemo.lock.offset),
+        "owner_memos": (ctypes.sizeof(abi.OwnerMemo), abi.OwnerMemo.lock.offset),
+    }
 )
 """Maps with a spin lock in their values: the values' size, and where it is. The kernel asks for their types."""

@@ -1,0 +1,106 @@
+/*
+ * What was looked up lately of owners and of addresses: a place in an array by a hash of the key, which the next one with
+ * that hash takes. So a flow of a program that was met before, to an address that was met before, asks no hash and no
+ * trie, however large these are. A memo counts under the active word that it was made under. Whoever writes one has its
+ * lock and counts `writes` up, as with kpf_cache.
+ */
+static __always_inline u64 kpf_mixed(u64 one, u64 other)
+{
+    one = (one ^ other * 0xff51afd7ed558ccdULL) * 0x9e3779b97f4a7c15ULL;
+    return one >> 40;
+}
+
+static __always_inline struct kpf_address_memo *kpf_address_memo_of(const u32 address[4])
+{
+    u64 first = (u64)address[0] << 32 | address[1], last = (u64)address[2] << 32 | address[3];
+    u32 at = kpf_mixed(last, first) & (KPF_ADDRESS_MEMOS - 1);
+
+    return address_memos.lookup(&at);
+}
+
+/* 1: `number` is what the image under the active word says of the address. */
+static __always_inline int kpf_recall_address(const volatile struct kpf_address_memo *memo, const u32 address[4],
+                                              u64 active_word, u32 *number, struct kpf_named *named_as)
+{
+    u32 before = memo->writes;
+    u64 other = memo->active ^ active_word;
+
+    other |= (memo->address[0] ^ address[0]) | (memo->address[1] ^ address[1]);
+    other |= (memo->address[2] ^ address[2]) | (memo->address[3] ^ address[3]);
+    *number = memo->number;
+    named_as->local_row = memo->named.local_row;
+    named_as->remote_row = memo->named.remote_row;
+    return !(other | (before ^ memo->writes) | (before & 1));
+}
+
+static __always_inline void kpf_keep_address(struct kpf_address_memo *locked, const u32 address[4], u64 active_word,
+                                             u32 number, const struct kpf_named *named_as)
+{
+    volatile struct kpf_address_memo *memo = locked;
+
+    bpf_spin_lock(&locked->lock);
+    memo->writes |= 1;
+    memo->active = active_word;
+    memo->address[0] = address[0];
+    memo->address[1] = address[1];
+    memo->address[2] = address[2];
+    memo->address[3] = address[3];
+    memo->number = number;
+    memo->named.local_row = named_as->local_row;
+    memo->named.remote_row = named_as->remote_row;
+    memo->writes += 1;
+    bpf_spin_unlock(&locked->lock);
+}
+
+static __always_inline struct kpf_owner_memo *kpf_owner_memo_of(const struct kpf_flow *flow)
+{
+    const struct kpf_file *file = &flow->application;
+    u32 at = kpf_mixed(file->inode ^ (u64)file->device << 32 ^ flow->component, flow->cgroup << 32 ^ flow->uid) &
+             (KPF_OWNER_MEMOS - 1);
+
+    return owner_memos.lookup(&at);
+}
+
+static __always_inline int kpf_recall_owner(const volatile struct kpf_owner_memo *memo, const struct kpf_flow *flow,
+                                            u64 active_word, struct kpf_owner *owner)
+{
+    const volatile u64 *from = (void *)&memo->owner;
+    u64 *to = (void *)owner, other = memo->active ^ active_word;
+    u32 before = memo->writes, i;
+
+    other |= (memo->application.inode ^ flow->application.inode) | (memo->application.device ^ flow->application.device);
+    other |= memo->application.generation ^ flow->application.generation;
+    other |= memo->application.ctime_seconds ^ flow->application.ctime_seconds;
+    other |= memo->application.ctime_nanoseconds ^ flow->application.ctime_nanoseconds;
+    other |= (memo->cgroup ^ flow->cgroup) | (memo->uid ^ flow->uid) | (memo->component ^ flow->component);
+#pragma unroll
+    for (i = 0; i < sizeof(*owner) / 8; i++)
+        to[i] = from[i];
+    return !(other | (before ^ memo->writes) | (before & 1));
+}
+
+static __always_inline void kpf_keep_owner(struct kpf_owner_memo *locked, const struct kpf_flow *flow, u64 active_word,
+                                           const struct kpf_owner *owner)
+{
+    volatile struct kpf_owner_memo *memo = locked;
+    const u64 *from = (void *)owner;
+    volatile u64 *to = (void *)&memo->owner;
+    u32 i;
+
+    bpf_spin_lock(&locked->lock);
+    memo->writes |= 1;
+    memo->active = active_word;
+    memo->application.inode = flow->application.inode;
+    memo->application.device = flow->application.device;
+    memo->application.generation = flow->application.generation;
+    memo->application.ctime_seconds = flow->application.ctime_seconds;
+    memo->application.ctime_nanoseconds = flow->application.ctime_nanoseconds;
+    memo->cgroup = flow->cgroup;
+    memo->uid = flow->uid;
+    memo->component = flow->component;
+#pragma unroll
+    for (i = 0; i < sizeof(*owner) / 8; i++)
+        to[i] = from[i];
+    memo->writes += 1;
+    bpf_spin_unlock(&locked->lock);
+}
