@@ -21,7 +21,7 @@ from . import policies
 from .empty import programs_that_pass
 
 ENABLE_STATS = 32
-ROUNDS, EXCHANGES = 5, 20_000
+ROUNDS, EXCHANGES = 10, 10_000
 
 
 @contextmanager
@@ -42,20 +42,21 @@ def runs(program: int) -> tuple[int, int]:
     return spent, count
 
 
-def traffic(program: Path, cgroup: Path, kind: str, count: int) -> None:
-    """So many exchanges between two connected sockets of one process."""
+def traffic(program: Path, cgroup: Path, kind: str, count: int, processor: int) -> None:
+    """So many exchanges between two connected sockets of one process, on one processor."""
 
     def enter() -> None:
+        os.sched_setaffinity(0, {processor})
         (cgroup / "cgroup.procs").write_text(str(os.getpid()))
 
     words = [str(program), kind, "127.0.0.1", "7177", str(count)]
     subprocess.run(words, preexec_fn=enter, capture_output=True, check=True)
 
 
-def average(programs: dict[str, int], program: Path, cgroup: Path, kind: str) -> dict[str, float]:
+def average(programs: dict[str, int], program: Path, cgroup: Path, kind: str, processor: int) -> dict[str, float]:
     """Nanoseconds a run of each program over the exchanges."""
     before = {name: runs(fd) for name, fd in programs.items()}
-    traffic(program, cgroup, kind, EXCHANGES)
+    traffic(program, cgroup, kind, EXCHANGES, processor)
     after = {name: runs(fd) for name, fd in programs.items()}
     return {name: (after[name][0] - before[name][0]) / max(1, after[name][1] - before[name][1]) for name in programs}
 
@@ -74,10 +75,12 @@ def packets(kernel: Kernel, size: int) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     with programs_that_pass(f"{kernel.cgroup.name}-nothing") as (empty, every), statistics_on():
         nothing = {name: every[name] for name in ours}
-        for _ in range(ROUNDS):
+        processors = sorted(os.sched_getaffinity(0))
+        for turn in range(ROUNDS):
             for kind in ("tcp", "udp"):
-                floor = average(nothing, program, empty, kind)
-                cost = average(ours, program, kernel.cgroup, kind)
+                processor = processors[turn % len(processors)]
+                floor = average(nothing, program, empty, kind, processor)
+                cost = average(ours, program, kernel.cgroup, kind, processor)
                 for name in cost:
                     found.setdefault(f"{kind} {name}", []).append(cost[name] - floor[name])
     return {name: statistics.median(values) for name, values in found.items()}
