@@ -18,15 +18,14 @@ from .plot import draw
 
 def measure() -> dict[str, Any]:
     """Everything but the network, one after the other."""
-    found: dict[str, Any] = {"flows": {}, "packets": {}, "cached path": {}}
+    _tell("packets")
+    found: dict[str, Any] = {"flows": {}}
+    found["packets"], found["cached path"] = packets.packets(bars.SIZES)
     with loaded_kernel(*MEASURES) as kernel:
-        _tell("flows and packets")
+        _tell("flows")
         found["verified"] = micro.verified(kernel)
         for size in micro.SIZES:
             found["flows"][size] = micro.classification(kernel, size)
-        for size in bars.SIZES:
-            found["packets"][size] = packets.packets(kernel, size)
-            found["cached path"][size] = micro.cached_path(kernel)
         _tell("hard policies and lists")
         found["change"], found["hard"] = hard.change(kernel), hard.policies(kernel)
         found["lists"] = hard.block_lists(kernel)

@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.e2e.bench import SERVER
 from tests.e2e.child import Child
+from tests.e2e.tools import system
 from tests.reliability import ground
 from tests.reliability.denied import WAYS
 from tests.reliability.ground import DENIED, QUIET, Setting
@@ -99,7 +100,7 @@ def flood() -> dict[str, Any]:
         words = {True: "logged", False: "quiet"}
         paths = {(mode, log): setting.program(f"{mode}-{words[log]}") for mode, *_ in WAYS for log in words}
         bench.up(policy=policy(paths))
-        ground.system("ip", "-n", bench.namespaces["client"], "route", "add", "198.0.0.0/8", "via", SERVER)
+        system("ip", "-n", bench.namespaces["client"], "route", "add", "198.0.0.0/8", "via", SERVER)
         engine = int(bench.status()["engine"])
         peers = {mode: peer for mode, peer, *_ in WAYS}
         return {

@@ -164,7 +164,7 @@ def _slab() -> float:
 
 
 def _networks(count: int) -> list[str]:
-    chance, found = random.Random(2), set()
+    chance, found = random.Random(2), set[str]()
     while len(found) < count:
         bits = chance.choice((24, 28, 32, 32))
         base = chance.getrandbits(32) >> 32 - bits << 32 - bits
