@@ -24,7 +24,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) $(DEB_PACKAGES) $(VAGRANT_PACKAGES) groff-base
                  dnsmasq-base iputils-ping gcc libc6-dev e2fsprogs btrfs-progs squashfuse squashfs-tools fuse3 \
                  tinyproxy rsyslog openssl bsdutils
 
-BENCH_PACKAGES := nftables iptables
+BENCH_PACKAGES := nftables iptables libnetfilter-queue1 libnfnetlink0
 
 SOURCES := $(sort $(shell find kpf_ebpf cli bpf -type f ! -name '*.py[co]'))
 
@@ -53,7 +53,15 @@ reliability: install test-packages $(VENV)/dev ## hundreds of kills, a thousand 
 bench: install test-packages $(VENV)/dev ## all that is measured, against the bars and against peers, some ten minutes
 	$(call apt,$(BENCH_PACKAGES))
 	$(PIP) install --root-user-action=ignore matplotlib
+	$(MAKE) build/opensnitch || echo "OpenSnitch could not be fetched: it will not be among the contenders" >&2
 	$(PYTHON) -m benchmarks --folder build
+
+# Unpacked, not installed: the package's installation would start its service, which filters this machine.
+build/opensnitch:
+	rm -rf $@.new
+	mkdir -p $@.new
+	cd $@.new && apt-get download --quiet=2 opensnitch && dpkg-deb --extract opensnitch_*.deb .
+	mv $@.new $@
 
 bench-micro: install $(VENV)/dev ## a flow's classification in ns, and instructions the verifier walks
 	$(PYTHON) -m benchmarks.micro

@@ -19,13 +19,12 @@ from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.active import read_active
 from kpf_ebpf.kernel.apply import apply
 from kpf_ebpf.kernel.hooks import opened
-from kpf_ebpf.kernel.load import MEASURES
 from kpf_ebpf.policy.addresses import address
 from kpf_ebpf.policy.parse import parse
 from kpf_ebpf.resolve.resolve import resolve
 from tests.kernel.conftest import DENY_ALL, Kernel
 
-from .micro import REPEAT, ROUNDS, run_many
+from .micro import CLASSIFIER, REPEAT, ROUNDS, run_many
 
 RULES, FLOWS = 10_000, 1000
 LISTS = (1000, 1_000_000)
@@ -129,7 +128,7 @@ def _cost(kernel: Kernel, flows: list[abi.Probe]) -> float:
         for index, probe in enumerate(flows):
             probe.active = abi.active_word(word.generation, False, word.slot or 0)
             bpf.update(fd, struct.pack("=I", index), bytes(probe))
-    measured, nothing = (kernel.programs.descriptors[name] for name in MEASURES)
+    measured, nothing = (kernel.programs.descriptors[name] for name in CLASSIFIER)
     found = [run_many(measured, len(flows), REPEAT) - run_many(nothing, len(flows), REPEAT) for _ in range(ROUNDS)]
     return statistics.median(found)
 
@@ -165,7 +164,7 @@ def _slab() -> float:
 
 
 def _networks(count: int) -> list[str]:
-    chance, found = random.Random(2), set()
+    chance, found = random.Random(2), set[str]()
     while len(found) < count:
         bits = chance.choice((24, 28, 32, 32))
         base = chance.getrandbits(32) >> 32 - bits << 32 - bits

@@ -1,193 +1,194 @@
-"""What a firewall costs a program that talks over veth: `make bench`. Each contender has namespaces of its own.
+"""What a firewall costs a program that talks over veth: `make bench`, or this alone: `python -m benchmarks.network`.
 
-All contenders stand ready at the same time, and each is measured in each round; a ratio is that of medians of one round
-to the medians without a firewall of the same round, and what is printed is the median over the rounds.
+All contenders stand ready at the same time, and are measured in many short rounds, each round in another order, on
+one processor at a time. "No firewall" and "empty programs" are measured again and again in between; what counts is the
+ratio to them in the same round, and of these ratios the median.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import json
 import os
-import shutil
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO, Any
 
-from tests.kernel.conftest import DENY_ALL, Kernel, loaded_kernel
+from .contenders import EMPTY, NONE, PORT, SERVER, Contender, contenders, run
 
-from . import policies
-from .empty import doing_nothing
-
-CLIENT, SERVER, PORT = "10.99.64.1", "10.99.0.2", 7100
-METRICS = {"connect": 3000, "exchange": 15000, "datagrams": 15000, "one-way": 30000, "changing": 30000}
-"""How many a measurement takes of each. Of the first two the median time counts, of the others the processor time."""
-TIMED = ("connect", "exchange")
-Enter = Callable[[], None]
+METRICS = ("connect", "handshake", "exchange", "datagrams", "one-way", "changing")
+"""Of the first three time counts, of the others the sender's processor time (load.c)."""
+ROUNDS, SLICE = 40, 8.0
+"""How many, and milliseconds that are measured of each contender and metric in each."""
+BETWEEN = 3
+"""So many contenders are measured between two looks at the references."""
+APART = 4
+"""In addition, a part of the rounds with those only that would disturb the others."""
+Costs = dict[str, dict[str, list[float | None]]]
+"""By contender and metric: nanoseconds in each round; None: not measured in this one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """A firewall in place: how its client is started."""
+class Ratio:
+    """A ratio over the rounds: the median, and the quartiles."""
 
-    name: str
-    client: list[str]
-    enter: Enter
+    median: float
+    low: float
+    high: float
 
 
-def _run(*words: str, text: str | None = None) -> None:
-    subprocess.run(words, check=True, input=text, text=True, capture_output=True)
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What was found; of who is not among the contenders, why."""
+
+    costs: Costs
+    missing: dict[str, str]
+
+    def ratio(self, name: str, metric: str, to: str = NONE) -> Ratio:
+        """One contender's cost to another's, each round's to the same round's."""
+        pairs = zip(self.costs[name][metric], self.costs[to][metric], strict=True)
+        ratios = sorted(one / other for one, other in pairs if one is not None and other is not None)
+        low, median, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        return Ratio(median, low, high)
+
+    def document(self) -> dict[str, Any]:
+        """All of it, for JSON."""
+        against = {
+            to: {name: {metric: asdict(self.ratio(name, metric, to)) for metric in METRICS} for name in self.costs}
+            for to in (NONE, EMPTY)
+        }
+        return {"nanoseconds": self.costs, "against": against, "missing": self.missing}
+
+    def table(self) -> str:
+        """Markdown: the ratios with half of what lies between their quartiles, and nanoseconds without a firewall."""
+        lines = ["| against no firewall | " + " | ".join(METRICS) + " |", "|---|" + "---:|" * len(METRICS)]
+        for name in self.costs:
+            ratios = (self.ratio(name, metric) for metric in METRICS)
+            cells = " | ".join(f"{one.median:.3f} ±{(one.high - one.low) / 2:.3f}" for one in ratios)
+            lines.append(f"| {name} | {cells} |")
+        bare = (statistics.median(filter(None, self.costs[NONE][metric])) for metric in METRICS)
+        lines.append(f"| no firewall, ns | {' | '.join(f'{one:,.0f}' for one in bare)} |")
+        lines += [f"\n{name} is not among them: {reason}" for name, reason in self.missing.items()]
+        return "\n".join(lines)
+
+
+class Client:
+    """A contender's load generator, which waits to be told what to measure."""
+
+    def __init__(self, contender: Contender) -> None:
+        self.contender = contender
+        words = [*contender.inside, str(contender.program), "measure", SERVER, str(PORT)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            words, preexec_fn=contender.enter, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def pin(self, processor: int) -> None:
+        """Client and server to this one processor."""
+        for process in (self.process, self.contender.server):
+            os.sched_setaffinity(process.pid, {processor})
+
+    def cost(self, metric: str, milliseconds: float) -> float:
+        """Nanoseconds that one takes: the lower quartile of a slice of so much measured time."""
+        told, said = self._pipe(self.process.stdin), self._pipe(self.process.stdout)
+        told.write(f"{metric} {int(milliseconds * 1000)}\n")
+        told.flush()
+        words = said.readline().split()
+        if not words:
+            raise RuntimeError(f"{self.contender.name}, {metric}: {self._pipe(self.process.stderr).read().strip()}")
+        return float(words[0])
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.communicate()
+
+    @staticmethod
+    def _pipe(pipe: IO[str] | None) -> IO[str]:
+        assert pipe is not None
+        return pipe
 
 
 @contextlib.contextmanager
-def joined(name: str, load: Path) -> Iterator[list[str]]:
-    """Two namespaces joined by veth, a server in the one; what to put before a command to run it in the other."""
-    here, there = f"kpfb-{os.getpid()}-{name}-c", f"kpfb-{os.getpid()}-{name}-s"
-    server = None
+def aside(processor: int) -> Iterator[None]:
+    """This process keeps away from the processor that is measured on, if there is another one."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before - {processor} or before)
     try:
-        for one in (here, there):
-            _run("ip", "netns", "add", one)
-            _run("ip", "-n", one, "link", "set", "lo", "up")
-        _run("ip", "-n", here, "link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", there)
-        for one, adapter, address in ((here, "v0", CLIENT), (there, "v1", SERVER)):
-            _run("ip", "-n", one, "address", "add", f"{address}/16", "dev", adapter)
-            _run("ip", "-n", one, "link", "set", adapter, "up")
-        _run("ip", "-n", there, "route", "add", "local", "10.99.0.0/20", "dev", "lo")  # all of them are its own
-        inside = ["nsenter", f"--net=/run/netns/{there}", str(load), "serve", SERVER, str(PORT)]
-        server = subprocess.Popen(inside, stdout=subprocess.PIPE)
-        assert server.stdout is not None
-        assert server.stdout.readline() == b"ready\n"
-        yield ["nsenter", f"--net=/run/netns/{here}"]
+        yield
     finally:
-        if server is not None:
-            server.kill()
-            server.wait()
-        for one in (here, there):
-            subprocess.run(["ip", "netns", "delete", one], capture_output=True, check=False)
+        os.sched_setaffinity(0, before)
 
 
-def joins(cgroup: Path) -> Enter:
-    """A child's way into a cgroup."""
-
-    def enter() -> None:
-        (cgroup / "cgroup.procs").write_text(str(os.getpid()))
-
-    return enter
-
-
-def nft_linear(count: int) -> str:
-    """Connection tracking, and so many rules one after the other; the last one permits."""
-    rule = "    ip daddr 10.{}.{}.{} tcp dport 80 drop\n".format
-    rules = "".join(rule(100 + (n >> 16), n >> 8 & 255, n & 255) for n in range(count - 1))
-    return (
-        "table ip filter {\n  chain out { type filter hook output priority 0; policy drop;\n"
-        f"    ct state established accept\n{rules}    ip daddr 10.99.0.0/16 accept\n  }}\n"
-        "  chain in { type filter hook input priority 0; policy drop;\n    ct state established accept\n  }\n}\n"
-    )
+def sequence(names: list[str], chance: random.Random) -> list[str]:
+    """The contenders in an order of chance; the references before every few of them, and at the end."""
+    references = [name for name in names if name in (NONE, EMPTY)]
+    others = [name for name in names if name not in references]
+    chance.shuffle(others)
+    found = []
+    for first in range(0, len(others), BETWEEN):
+        found += [*references, *others[first : first + BETWEEN]]
+    return [*found, *references]
 
 
-def nft_map(count: int) -> str:
-    """Connection tracking, and one look into a map of so many addresses, as an expert writes it."""
-    some = ", ".join(f"10.{100 + (n >> 16)}.{n >> 8 & 255}.{n & 255} : drop" for n in range(count - 1))
-    return (
-        f"table ip filter {{\n  map m {{ type ipv4_addr : verdict; flags interval; elements = {{ {some}, "
-        "10.99.0.0/16 : accept }\n  }\n  chain out { type filter hook output priority 0; policy drop;\n"
-        "    ct state established accept\n    ip daddr vmap @m\n  }\n"
-        "  chain in { type filter hook input priority 0; policy drop;\n    ct state established accept\n  }\n}\n"
-    )
-
-
-def iptables(count: int) -> str:
-    """The same by iptables-restore."""
-    rule = "-A OUTPUT -d 10.{}.{}.{}/32 -p tcp --dport 80 -j DROP\n".format
-    rules = "".join(rule(100 + (n >> 16), n >> 8 & 255, n & 255) for n in range(count - 1))
-    known = "-m conntrack --ctstate ESTABLISHED -j ACCEPT\n"
-    return (
-        f"*filter\n:INPUT DROP\n:FORWARD DROP\n:OUTPUT DROP\n-A INPUT {known}-A OUTPUT {known}{rules}"
-        "-A OUTPUT -d 10.99.0.0/16 -j ACCEPT\nCOMMIT\n"
-    )
-
-
-def enforce(kernel: Kernel, count: int, load: Path) -> None:
-    """Our rules: so many that name every field and do not match, then the client's own four cells."""
-    names, groups = policies.surroundings(kernel)
-    cells = "".join(f'{cell} = "permit"\n' for cell in ("trusted-in", "trusted-out", "internet-in", "internet-out"))
-    rules = policies.every_field(count, names, groups) if count > 1 else DENY_ALL
-    kernel.apply(f'{rules}[[application]]\npath = "{load}"\n{cells}')
-
-
-@contextlib.contextmanager
-def contenders(load: Path, sizes: tuple[int, ...]) -> Iterator[list[Contender]]:
-    """Every contender, in place; gone afterwards."""
+def rounds(made: list[Contender], number: int, milliseconds: float) -> Costs:
+    """What each costs in each round; the processors take turns. The last rounds are for those who are apart."""
+    found: Costs = {one.name: {metric: [] for metric in METRICS} for one in made}
+    chance, processors = random.Random(1), sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
-        made = []
-
-        def network(name: str) -> list[str]:
-            return stack.enter_context(joined(name, load))
-
-        def without() -> None:
-            pass
-
-        made.append(Contender("no firewall", [*network("none"), str(load)], without))
-        empty = stack.enter_context(doing_nothing(f"kpfb-{os.getpid()}"))
-        made.append(Contender("empty programs", [*network("empty"), str(load)], joins(empty)))
-        for count in sizes:
-            kernel = stack.enter_context(loaded_kernel())
-            mine = kernel.folder / "load"
-            shutil.copy(load, mine)
-            enforce(kernel, count, mine)
-            made.append(Contender(f"kpf-ebpf {count}", [*network(f"k{count}"), str(mine)], joins(kernel.cgroup)))
-        for kind, text, command in (
-            ("nft rules", nft_linear, ["nft", "-f", "-"]),
-            ("nft map", nft_map, ["nft", "-f", "-"]),
-            ("iptables", iptables, ["iptables-legacy-restore"]),
-        ):
-            for count in sizes if kind != "nft map" else sizes[-1:]:
-                inside = network(f"{kind.replace(' ', '')}{count}")
-                _run(*inside, *command, text=text(count))
-                made.append(Contender(f"{kind} {count}", [*inside, str(load)], without))
-        yield made
-
-
-def measure(one: Contender, metric: str, count: int) -> float:
-    """Nanoseconds: the median of what one took, or processor time a packet."""
-    words = [*one.client, metric, SERVER, str(PORT), str(count)]
-    done = subprocess.run(words, preexec_fn=one.enter, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{one.name}, {metric}: {done.stderr.strip()}")
-    median, spent = map(int, done.stdout.split())
-    return float(median if metric in TIMED else spent)
-
-
-def rounds(made: list[Contender], number: int, part: float) -> dict[str, dict[str, list[float]]]:
-    """By contender and metric the ratios to no firewall, one a round."""
-    found: dict[str, dict[str, list[float]]] = {one.name: {metric: [] for metric in METRICS} for one in made}
-    for turn in range(number):
-        print(f"round {turn + 1} of {number}", file=sys.stderr, flush=True)
-        for metric, count in METRICS.items():
-            costs = {one.name: measure(one, metric, max(200, int(count * part))) for one in made}
-            for name, cost in costs.items():
-                found[name][metric].append(cost / costs[made[0].name])
+        clients = {one.name: stack.enter_context(contextlib.closing(Client(one))) for one in made}
+        last = number + (number + APART - 1) // APART * any(one.apart for one in made)
+        for turn in range(last):
+            if sys.stderr.isatty():
+                print(f"\rround {turn + 1} of {last}", end="\n" * (turn + 1 == last), file=sys.stderr, flush=True)
+            apart, processor = turn >= number, processors[turn % len(processors)]
+            for client in clients.values():
+                client.pin(processor)
+            present = [one.name for one in made if one.name in (NONE, EMPTY) or one.apart == apart]
+            with aside(processor):
+                for metric in METRICS:
+                    costs: dict[str, list[float]] = {one.name: [] for one in made}
+                    for name in sequence(present, chance):
+                        costs[name].append(clients[name].cost(metric, milliseconds))
+                    for name, several in costs.items():
+                        found[name][metric].append(statistics.median(several) if several else None)
     return found
 
 
-def table(found: dict[str, dict[str, list[float]]]) -> str:
-    """A Markdown table of the medians."""
-    lines = ["| against no firewall | " + " | ".join(METRICS) + " |", "|---|" + "---:|" * len(METRICS)]
-    for name, ratios in found.items():
-        cells = " | ".join(f"{statistics.median(ratios[metric]):.2f}" for metric in METRICS)
-        lines.append(f"| {name} | {cells} |")
-    return "\n".join(lines)
-
-
-def measured(number: int, part: float) -> dict[str, dict[str, list[float]]]:
-    """All contenders side by side, in so many rounds of that ``part`` of the counts."""
+def measured(number: int = ROUNDS, milliseconds: float = SLICE, only: Sequence[str] = ()) -> Network:
+    """All contenders side by side; ``only`` those whose names begin so, besides the references."""
     with tempfile.TemporaryDirectory(prefix="kpf-bench-", dir="/usr/local/lib") as folder:
         load = Path(folder) / "load"
-        _run("cc", "-O2", "-o", str(load), str(Path(__file__).with_name("load.c")))
+        run("cc", "-O2", "-o", str(load), str(Path(__file__).with_name("load.c")))
         load.parent.chmod(0o755)
-        with contenders(load, (10, 1000, 10000)) as made:
-            return rounds(made, number, part)
+        with contenders(load, only) as (made, missing):
+            return Network(rounds(made, number, milliseconds), missing)
+
+
+def main() -> int:
+    """Measure the network alone; print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.network", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--slice", type=float, default=SLICE, help="milliseconds measured of each and metric a round")
+    parser.add_argument("--only", action="append", default=[], help='contenders whose names begin so: "kpf-ebpf 10000"')
+    parser.add_argument("--json", type=Path, help="a file for everything that was measured")
+    options = parser.parse_args()
+    if os.geteuid() != 0:
+        print("this needs root", file=sys.stderr)
+        return 2
+    found = measured(options.rounds, options.slice, options.only)
+    if options.json:
+        options.json.write_text(json.dumps(found.document(), indent=1))
+    print(found.table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
