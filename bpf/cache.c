@@ -6,7 +6,7 @@
 #define KPF_STATE_ESTABLISHED 1
 #define KPF_STATE_SYN_SENT 2
 #define KPF_STATE_LISTEN 10
-#define KPF_SEEN_ANEW (KPF_HZ / 8) /* jiffies; a life is written down anew so often, and memory of it trusted so long */
+#define KPF_SEEN_ANEW (KPF_HZ / 4) /* jiffies; a life is written down anew so often, and memory of it trusted so long */
 
 /*
  * Whether this datagram socket is connected to the flow's remote point. All fields are read before any is looked
@@ -99,10 +99,10 @@ static __always_inline u64 kpf_other_address(const volatile u32 cached[4], const
 /*
  * Whether the cached verdict is this packet's; then `rule` gets what counts of it. A lock would cost more than all the
  * rest: writers, who have one, count up before and after, and what was read while they wrote is nobody's verdict. (Reads
- * are not reordered on x86-64, nor by the compiler: volatile.) `lasting`: else it counts for a moment only.
+ * are not reordered on x86-64, nor by the compiler: volatile.)
  */
 static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cached, const struct kpf_header *header,
-                                          u64 active_word, u32 ifindex, u32 passes, int lasting, struct kpf_rule *rule)
+                                          u64 active_word, u32 ifindex, u32 passes, struct kpf_rule *rule)
 {
     u32 before = cached->writes;
     u64 other = cached->active ^ active_word;
@@ -110,28 +110,15 @@ static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cache
     other |= (cached->kind ^ header->kind) | (cached->ifindex ^ ifindex) | (cached->ports ^ header->ports);
     other |= kpf_other_address(cached->local, header->local) | kpf_other_address(cached->remote, header->remote);
     other |= ~cached->passes & passes;
-    if (!lasting)
-        other |= (u32)bpf_jiffies64() - cached->seen >= KPF_SEEN_ANEW;
     rule->counter = cached->rule.counter;
     rule->action = cached->rule.action;
     return !(other | (before ^ cached->writes) | (before & 1));
 }
 
-/* Whose flow it is that is written down, and what of it is known. */
-struct kpf_sender {
-    u64 owner; /* kpf_owner_mark() */
-    u32 pid;
-    u32 passes;
-};
-
-static __always_inline void kpf_write_cache(struct kpf_cache *locked, const struct kpf_flow *flow, u64 active_word,
-                                            const struct kpf_rule *rule, const struct kpf_sender *sender)
+/* What a cache holds, within its lock. */
+static __always_inline void kpf_fill_cache(volatile struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
+                                           const struct kpf_rule *rule, u32 passes)
 {
-    volatile struct kpf_cache *cached = locked;
-    u32 seen = bpf_jiffies64();
-
-    bpf_spin_lock(&locked->lock);
-    cached->writes |= 1;
     cached->active = active_word;
     cached->ifindex = flow->ifindex;
     cached->kind = kpf_cache_kind(flow->protocol);
@@ -148,18 +135,23 @@ static __always_inline void kpf_write_cache(struct kpf_cache *locked, const stru
     cached->remote[1] = flow->remote[1];
     cached->remote[2] = flow->remote[2];
     cached->remote[3] = flow->remote[3];
-    cached->seen = seen;
-    cached->owner = sender->owner;
-    cached->pid = sender->pid;
-    cached->passes = sender->passes;
-    cached->writes += 1;
-    bpf_spin_unlock(&locked->lock);
+    cached->passes = passes;
 }
 
-/* A socket that connects anew, or is lent to somebody else, is judged anew. No lock: one word makes it stale. */
-static __always_inline void kpf_drop_cache(struct kpf_identity *who)
+static __always_inline void kpf_write_cache(struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
+                                            const struct kpf_rule *rule, u32 passes)
 {
-    *(volatile u64 *)&who->cache.active = 0;
+    bpf_spin_lock(&cached->lock);
+    *(volatile u32 *)&cached->writes |= 1;
+    kpf_fill_cache(cached, flow, active_word, rule, passes);
+    *(volatile u32 *)&cached->writes += 1;
+    bpf_spin_unlock(&cached->lock);
+}
+
+/* A socket that connects anew is judged anew. No lock: one word makes it stale. */
+static __always_inline void kpf_drop_cache(struct kpf_cache *cached)
+{
+    *(volatile u64 *)&cached->active = 0;
 }
 
 /* Copies a header into a flow: ports in host order. */
@@ -173,54 +165,82 @@ static __always_inline void kpf_flow_of(struct kpf_flow *flow, const struct kpf_
 }
 
 /*
- * Writes a datagram's flow into its socket's cache, if the one before it went the same way: with others it would be
- * written each time, for nothing.
+ * The place in memory of a flow between a socket and a remote point (port in network order). It is a step shorter than to
+ * the flow's state: no call, and no chain.
  */
-static __always_inline void kpf_keep_datagram(struct kpf_identity *who, const struct kpf_flow *flow, u64 active_word,
-                                              const struct kpf_flow_state *state)
+static __always_inline struct kpf_flow_memo *kpf_flow_memo_of(u64 cookie, const u64 remote[2], u16 port)
 {
-    u32 candidate = flow->remote[0] ^ flow->remote[1] ^ flow->remote[2] ^ flow->remote[3] ^
-                    (u32)flow->remote_port << 16 ^ flow->local_port;
-    int came_in = state->initiator == KPF_INITIATOR_IN;
-    struct kpf_sender sender = {.pid = state->pid, .owner = kpf_owner_mark(&state->application)};
+    u32 at = kpf_mixed(remote[0] ^ remote[1], cookie << 16 ^ port) & (KPF_FLOW_MEMOS - 1);
 
-    if (who->cache.candidate != candidate) {
-        who->cache.candidate = candidate;
-        return;
-    }
-    sender.passes = state->answered ? KPF_PASSES_IN | KPF_PASSES_OUT : came_in ? KPF_PASSES_IN : KPF_PASSES_OUT;
-    if (came_in)
-        sender.passes |= KPF_PASSES_ANYBODY;
-    kpf_write_cache(&who->cache, flow, active_word, &state->rule, &sender);
+    return flow_memos.lookup(&at);
 }
 
-/* What is remembered of the flow of a datagram, as kpf_recall_datagram() does it where the socket is connected to nobody. */
+/* Whether a flow memo is of this socket, and young enough to count. */
+static __always_inline u64 kpf_other_memo(const volatile struct kpf_flow_memo *memo, u64 cookie)
+{
+    return (memo->cookie ^ cookie) | ((u32)bpf_jiffies64() - memo->seen >= KPF_SEEN_ANEW);
+}
+
+static __always_inline void kpf_keep_flow(struct kpf_flow_memo *locked, const struct kpf_flow *flow, u64 active_word,
+                                          u64 cookie, const struct kpf_flow_state *state)
+{
+    volatile struct kpf_flow_memo *memo = locked;
+    int came_in = state->initiator == KPF_INITIATOR_IN;
+    u32 passes = came_in ? KPF_PASSES_IN | KPF_PASSES_ANYBODY : KPF_PASSES_OUT, seen = bpf_jiffies64();
+    u64 owner = kpf_owner_mark(&state->application);
+
+    if (state->answered)
+        passes |= KPF_PASSES_IN | KPF_PASSES_OUT;
+    bpf_spin_lock(&locked->cache.lock);
+    memo->cache.writes |= 1;
+    kpf_fill_cache(&memo->cache, flow, active_word, &state->rule, passes);
+    memo->cookie = cookie;
+    memo->owner = owner;
+    memo->pid = state->pid;
+    memo->seen = seen;
+    memo->cache.writes += 1;
+    bpf_spin_unlock(&locked->cache.lock);
+}
+
+/*
+ * What is remembered of the flow of a datagram, as kpf_recall_datagram() does it where the socket is connected to nobody:
+ * in memory of the last packets, else in the flow's state.
+ */
 static __always_inline int kpf_is_remembered(struct __sk_buff *skb, struct kpf_identity *who,
                                              const struct kpf_header *header, u64 active_word, int out,
                                              struct kpf_rule *rule)
 {
+    struct kpf_flow_memo *memo;
     struct kpf_flow_key key = {};
     struct kpf_flow flow = {};
     struct kpf_flow_state *state;
     u64 now;
 
-    kpf_flow_of(&flow, header);
+    if (!who->cookie)
+        who->cookie = bpf_get_socket_cookie(skb);
+    key.cookie = who->cookie;
     flow.ifindex = skb->ifindex;
-    kpf_flow_key_of(&key, &flow, bpf_get_socket_cookie(skb), 0);
+    memo = kpf_flow_memo_of(key.cookie, header->remote, header->ports >> 16);
+    if (!memo)
+        return 0;
+    if (!kpf_other_memo(memo, key.cookie) &&
+        kpf_read_cache(&memo->cache, header, active_word, flow.ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule))
+        return 1;
+    kpf_flow_of(&flow, header);
+    kpf_flow_key_of(&key, &flow, key.cookie, 0);
     state = flows.lookup(&key);
     if (!state || state->active != active_word || state->ifindex != flow.ifindex || state->rule.action != KPF_PERMIT)
         return 0;
     now = bpf_jiffies64();
     if (!kpf_is_live(state, now, 0))
         return 0;
-    if (now - state->seen > KPF_SEEN_ANEW)
+    if (now - state->seen >= KPF_SEEN_ANEW / 2)
         state->seen = now; /* not each time: both ends' processors would take its memory from each other */
     if (!state->answered && out != (state->initiator == KPF_INITIATOR_OUT))
         state->answered = 1;
     rule->counter = state->rule.counter;
     rule->action = KPF_PERMIT;
-    if (who)
-        kpf_keep_datagram(who, &flow, active_word, state);
+    kpf_keep_flow(memo, &flow, active_word, key.cookie, state);
     return 1;
 }
 
@@ -232,7 +252,6 @@ static __always_inline int kpf_is_settled(struct __sk_buff *skb, struct kpf_iden
                                           const struct kpf_header *header, u64 active_word, struct kpf_rule *rule)
 {
     const volatile struct kpf_cache *cached = &who->cache;
-    struct kpf_sender sender = {.passes = KPF_PASSES_IN | KPF_PASSES_OUT};
     struct kpf_flow flow = {};
     u32 before = cached->writes;
     u64 other = cached->active ^ active_word;
@@ -246,7 +265,7 @@ static __always_inline int kpf_is_settled(struct __sk_buff *skb, struct kpf_iden
     if (other | (before ^ cached->writes) | (before & 1) | (flow.ifindex == 1))
         return 0;
     kpf_flow_of(&flow, header);
-    kpf_write_cache(&who->cache, &flow, active_word, rule, &sender);
+    kpf_write_cache(&who->cache, &flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
     kpf_count(rule, 0, 0, 1);
     return 1;
 }
@@ -262,19 +281,18 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
     struct kpf_identity *who;
     struct kpf_header header;
     u32 state;
-    int datagram;
 
     if (!sk)
         return 0;
     state = sk->state;
     if (state == KPF_STATE_LISTEN || kpf_peek(skb, out, &header))
         return 0;
-    datagram = (u8)header.kind == KPF_UDP && state != KPF_STATE_ESTABLISHED;
     who = identity.sk_storage_get(sk, 0, 0);
+    if (!who)
+        return 0;
     if (out && state == KPF_STATE_SYN_SENT)
-        return who && kpf_is_settled(skb, who, &header, active_word, rule);
-    if (who && kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN,
-                              !datagram, rule))
-        return 1;
-    return datagram && kpf_is_remembered(skb, who, &header, active_word, out, rule);
+        return kpf_is_settled(skb, who, &header, active_word, rule);
+    if ((u8)header.kind == KPF_UDP && state != KPF_STATE_ESTABLISHED)
+        return kpf_is_remembered(skb, who, &header, active_word, out, rule);
+    return kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule);
 }

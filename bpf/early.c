@@ -90,10 +90,11 @@ KPF_WORDS_PRAGMA
 /* Whether the rule at a position matches, whatever is still unknown of a flow that it may match. */
 static __always_inline u32 kpf_is_sure(const struct kpf_case *this, u32 position)
 {
-    u32 number = position / (64 * KPF_CHUNK_WORDS), word = position / 64 % KPF_CHUNK_WORDS;
+    u64 number = position / (64 * KPF_CHUNK_WORDS) & 63, word = position / 64 % KPF_CHUNK_WORDS;
 
-    if (number >= KPF_CHUNKS)
-        return 0;
+    asm volatile("" : "+r"(number), "+r"(word));
+    number &= 63; /* said again, to what is used: older kernels do not see it otherwise */
+    word &= KPF_CHUNK_WORDS - 1;
     return (kpf_word(this, this->classes.sure[0], number, word) & kpf_word(this, this->classes.sure[1], number, word) &
             kpf_word(this, this->classes.sure[2], number, word)) >> (position & 63) & 1;
 }

@@ -46,8 +46,9 @@
 #define KPF_MIRRORS 8192       /* loopback flows whose sender's half was permitted by an internal rule */
 #define KPF_PATHS 16384        /* paths of executed files, for the log */
 #define KPF_PATH_BYTES 256
-#define KPF_ADDRESS_MEMOS 4096 /* powers of two: see memo.c */
-#define KPF_OWNER_MEMOS 1024
+#define KPF_ADDRESS_MEMOS 16384 /* powers of two: see memo.c */
+#define KPF_OWNER_MEMOS 4096
+#define KPF_FLOW_MEMOS 8192
 #define KPF_NAMED 65536        /* addresses of host names, in all slots */
 #define KPF_CGROUPS 65536      /* cgroups that a policy names or that lie below such */
 #define KPF_SCRIPTS 4096       /* scripts that a policy names, by path */
@@ -169,9 +170,8 @@ struct kpf_reach {
     u32 pad;
 };
 /*
- * What a socket's last packet was judged by. Whoever writes it holds `lock` and counts `writes` up before and after: odd
- * means being written. What the socket is not connected to counts for a moment only (KPF_SEEN_ANEW): its flow's life is
- * kept elsewhere. All zero: nothing was judged, and no active word is 0.
+ * What a connected socket's last packet was judged by. Whoever writes it holds `lock` and counts `writes` up before and
+ * after: odd means being written. All zero: nothing was judged, and no active word is 0.
  */
 #define KPF_CACHE_LAYOUT 1
 #define KPF_PASSES_IN 1          /* a packet that comes in is of this flow, as far as it is known */
@@ -187,13 +187,8 @@ struct kpf_cache {
     u32 local[4];
     u32 remote[4];
     u32 ports;                   /* as on the wire of what goes out: local, remote; network order */
-    u32 seen;                    /* jiffies */
-    struct kpf_rule rule;
-    u64 owner;                   /* of a flow that is not connected: see kpf_owner_mark() */
-    u32 pid;                     /* the same: who sends */
     u32 passes;                  /* KPF_PASSES_... */
-    u32 candidate;               /* what was sent to before, in a word: who is sent to twice, is written down */
-    u32 pad;
+    struct kpf_rule rule;
 };
 /*
  * The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 2; all that other
@@ -201,8 +196,8 @@ struct kpf_cache {
  */
 struct kpf_identity {
     struct kpf_file application; /* the script, if it is one */
-    struct kpf_file script;      /* the same; zero: not a script */
     u64 netns_cookie;
+    u64 cookie;              /* of a datagram socket, once it was asked for; not to be relied on elsewhere: it is inherited */
     u64 cgroup;              /* cgroup v2 id of the process that created the socket */
     u32 pid;
     u32 uid;                 /* real uid, initial user namespace */
@@ -417,6 +412,17 @@ struct kpf_owner_memo {
     u32 uid;
     u32 component;
     struct kpf_owner owner;
+};
+/*
+ * A flow of a datagram socket that is connected to nobody, as its last packet was judged: see cache.c. It counts for a
+ * moment only (KPF_SEEN_ANEW): how long it lives is written down in its flow's state.
+ */
+struct kpf_flow_memo {
+    struct kpf_cache cache;
+    u64 cookie;                  /* of the socket */
+    u64 owner;                   /* who sends: see kpf_owner_mark() */
+    u32 pid;
+    u32 seen;                    /* jiffies */
 };
 struct kpf_flow_key {
     u64 cookie;                  /* of the socket */

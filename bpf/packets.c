@@ -155,7 +155,6 @@ static __always_inline void kpf_remember_flow(struct kpf_flow_key *key, const st
 static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct kpf_flow *flow, u64 active_word,
                                              const struct kpf_rule *rule)
 {
-    struct kpf_sender sender = {.passes = KPF_PASSES_IN | KPF_PASSES_OUT};
     struct bpf_sock *sk = skb->sk;
     struct kpf_identity *who;
 
@@ -163,7 +162,7 @@ static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct
         sk = bpf_sk_fullsock(sk);
     who = sk ? identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
     if (who)
-        kpf_write_cache(&who->cache, flow, active_word, rule, &sender);
+        kpf_write_cache(&who->cache, flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
     else
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
 }
@@ -288,7 +287,7 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
     if (!who)
         return 0;
     kpf_header_of(&header, flow);
-    known = kpf_read_cache(&who->cache, &header, event->active, flow->ifindex, 0, 1, &memory->rule) ^ nought;
+    known = kpf_read_cache(&who->cache, &header, event->active, flow->ifindex, 0, &memory->rule) ^ nought;
     memory->judged = (*(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY) ^ nought;
     if (out && opens)
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */

@@ -111,7 +111,6 @@ KPF_PROBES_PROGRAM kpf_measure_nothing(struct __sk_buff *skb)
  */
 KPF_PROBES_PROGRAM kpf_measure_egress(struct __sk_buff *skb)
 {
-    struct kpf_sender sender = {.passes = KPF_PASSES_IN | KPF_PASSES_OUT};
     struct kpf_rule rule = {.action = KPF_PERMIT};
     struct bpf_sock *sk = skb->sk;
     struct kpf_identity *who;
@@ -130,7 +129,7 @@ KPF_PROBES_PROGRAM kpf_measure_egress(struct __sk_buff *skb)
         return 0;
     kpf_flow_of(&flow, &header);
     flow.ifindex = skb->ifindex;
-    kpf_write_cache(&who->cache, &flow, active_word, &rule, &sender);
+    kpf_write_cache(&who->cache, &flow, active_word, &rule, KPF_PASSES_IN | KPF_PASSES_OUT);
     return 1;
 }
 

@@ -102,10 +102,8 @@ static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct k
 static __always_inline void kpf_settle_early(struct kpf_identity *who, const struct kpf_event *event,
                                              const struct kpf_rule *rule)
 {
-    struct kpf_sender sender = {.passes = KPF_PASSES_EARLY};
-
     if (rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT)))
-        kpf_write_cache(&who->cache, &event->flow, event->active, rule, &sender);
+        kpf_write_cache(&who->cache, &event->flow, event->active, rule, KPF_PASSES_EARLY);
 }
 
 /* Denied early: counted, reported, and EPERM; otherwise 1, and the packet hooks decide. */
@@ -144,7 +142,7 @@ static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
     if (!who)
         return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
     kpf_take_over(who);
-    kpf_drop_cache(who);
+    kpf_drop_cache(&who->cache);
     if (!who->netns_cookie)
         who->netns_cookie = bpf_get_netns_cookie(ctx);
     if (!who->cgroup)
@@ -173,22 +171,22 @@ KPF_SOCKETS_PROGRAM kpf_connect6(struct bpf_sock_addr *ctx)
  * An unconnected datagram belongs to the process that sends it, not to the socket's owner: the flow entry says
  * so to the packet hook. A flow that came in, or that the same process already began, is left as it is.
  */
-static __always_inline struct kpf_flow_state *kpf_begun(struct bpf_sock_addr *ctx, const struct kpf_flow *flow)
+static __always_inline struct kpf_flow_state *kpf_begun(const struct kpf_flow *flow, u64 cookie)
 {
     struct kpf_flow_key key = {};
     struct kpf_flow_state *state;
 
-    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(ctx), 0);
+    kpf_flow_key_of(&key, flow, cookie, 0);
     state = flows.lookup(&key);
     return state && kpf_is_live(state, bpf_jiffies64(), 0) ? state : NULL;
 }
 
-static __always_inline void kpf_begin(struct bpf_sock_addr *ctx, const struct kpf_flow *flow, u32 pid)
+static __always_inline void kpf_begin(const struct kpf_flow *flow, u64 cookie, u32 pid)
 {
     struct kpf_flow_key key = {};
     struct kpf_flow_state state = {}, *before;
 
-    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(ctx), 0);
+    kpf_flow_key_of(&key, flow, cookie, 0);
     before = flows.lookup(&key);
     if (before) { /* the rule it had, so that the same rule again is not a new flow */
         state.rule = before->rule;
@@ -205,30 +203,37 @@ static __always_inline void kpf_begin(struct bpf_sock_addr *ctx, const struct kp
 }
 
 /* Whether the process sends to where it sent a moment ago, by this socket and as the same program. */
-static __always_inline int kpf_sends_on(const volatile struct kpf_cache *cached, struct bpf_sock_addr *ctx, int ipv4,
-                                        u64 active_word, u32 pid)
+static __always_inline int kpf_sends_on(const volatile struct kpf_flow_memo *memo, struct bpf_sock_addr *ctx,
+                                        const u64 remote[2], u64 cookie, u64 active_word, u32 pid)
 {
-    u32 before = cached->writes, passes = cached->passes;
-    u64 other = cached->active ^ active_word, remote[2];
+    u32 before = memo->cache.writes, passes = memo->cache.passes;
+    u64 other = memo->cache.active ^ active_word;
     struct kpf_file file;
     u8 component;
 
+    other |= (memo->cache.kind ^ kpf_cache_kind(ctx->protocol)) | (memo->cache.ports >> 16 ^ ctx->user_port);
+    other |= kpf_other_address(memo->cache.remote, remote) | (~passes & KPF_PASSES_OUT) | kpf_other_memo(memo, cookie);
+    if (other)
+        return 0;
+    if (!(passes & KPF_PASSES_ANYBODY)) {
+        kpf_identify_process(pid, &file, &component);
+        if (memo->pid != pid || memo->owner != kpf_owner_mark(&file))
+            return 0;
+    }
+    return !((before ^ memo->cache.writes) | (before & 1));
+}
+
+/* The flow memo of a datagram that is about to be sent. */
+static __always_inline struct kpf_flow_memo *kpf_memo_of_datagram(struct bpf_sock_addr *ctx, int ipv4, u64 cookie,
+                                                                  u64 remote[2])
+{
     if (ipv4) {
         kpf_map_header(remote, ctx->user_ip4);
     } else {
         remote[0] = ctx->user_ip6[0] | (u64)ctx->user_ip6[1] << 32;
         remote[1] = ctx->user_ip6[2] | (u64)ctx->user_ip6[3] << 32;
     }
-    other |= (cached->kind ^ kpf_cache_kind(ctx->protocol)) | (cached->ports >> 16 ^ ctx->user_port);
-    other |= kpf_other_address(cached->remote, remote) | (~passes & KPF_PASSES_OUT);
-    if (other || (u32)bpf_jiffies64() - cached->seen >= KPF_SEEN_ANEW)
-        return 0;
-    if (!(passes & KPF_PASSES_ANYBODY)) {
-        kpf_identify_process(pid, &file, &component);
-        if (cached->pid != pid || cached->owner != kpf_owner_mark(&file))
-            return 0;
-    }
-    return !((before ^ cached->writes) | (before & 1));
+    return kpf_flow_memo_of(cookie, remote, ctx->user_port);
 }
 
 static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
@@ -237,7 +242,9 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     struct kpf_event event = {.active = kpf_active()};
     struct kpf_flow *flow = &event.flow;
     struct kpf_flow_state *state;
+    struct kpf_flow_memo *memo;
     struct kpf_identity *who;
+    u64 remote[2];
 
     if (!sk || !event.active)
         return 1; /* KPF_DEFAULT_NO_SOCKET, KPF_DEFAULT_NO_IMAGE: judged at its packet */
@@ -245,11 +252,16 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     if (!who)
         return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packet */
     event.pid = bpf_get_current_pid_tgid() >> 32;
-    if (kpf_sends_on(&who->cache, ctx, ipv4, event.active, event.pid))
+    if (!who->cookie)
+        who->cookie = bpf_get_socket_cookie(ctx);
+    memo = kpf_memo_of_datagram(ctx, ipv4, who->cookie, remote);
+    if (!memo)
+        return 1; /* KPF_DEFAULT_NO_MEMORY, which cannot be */
+    if (kpf_sends_on(memo, ctx, remote, who->cookie, event.active, event.pid))
         return 1;
     kpf_identify_process(event.pid, &flow->application, &flow->component);
     kpf_early_flow(flow, ctx, ipv4);
-    state = kpf_begun(ctx, flow);
+    state = kpf_begun(flow, who->cookie);
     if (state && (state->initiator == KPF_INITIATOR_IN ||
                   (state->active == event.active && state->pid == event.pid &&
                    kpf_same_inode(&state->application, &flow->application))))
@@ -261,8 +273,8 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     flow->netns_cookie = who->netns_cookie;
     if (!kpf_judge_early(ctx, &event, who, KPF_HOOK_SENDMSG))
         return 0;
-    kpf_begin(ctx, flow, event.pid);
-    kpf_drop_cache(who);
+    kpf_begin(flow, who->cookie, event.pid);
+    kpf_drop_cache(&memo->cache);
     return 1;
 }
 

@@ -171,6 +171,31 @@ def _addresses(
     return tuple(local.vectors), tuple(remote.vectors), prefixes
 
 
+def _hosts(matches: list[Match]) -> dict[str, tuple[int, int]]:
+    """Of every host the vectors of the rules that name it, as local and as remote."""
+    found: dict[str, tuple[int, int]] = {}
+    for position, match in enumerate(matches):
+        for name in match.local_hosts:
+            local, remote = found.get(name, (0, 0))
+            found[name] = local | 1 << position, remote
+        for name in match.remote_hosts:
+            local, remote = found.get(name, (0, 0))
+            found[name] = local, remote | 1 << position
+    return found
+
+
+def name_addresses(
+    hosts: Mapping[str, tuple[int, int]], addresses: Mapping[str, tuple[int, ...]]
+) -> dict[int, tuple[int, int]]:
+    """Of every address that hosts have the vectors of the rules that name any of them."""
+    found: dict[int, tuple[int, int]] = {}
+    for name, (local, remote) in hosts.items():
+        for address in addresses.get(name, ()):
+            before = found.get(address, (0, 0))
+            found[address] = before[0] | local, before[1] | remote
+    return found
+
+
 def _own_zone(resolved: ResolvedPolicy, addresses: tuple[int, ...], index: int) -> int:
     def trusted(address: int) -> bool:
         return any(
@@ -255,6 +280,8 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
         raise TooManyRules(f"{len(adapters_named)} adapters in the Trusted area, expected at most 63")
     slots = {adapter: slot for slot, adapter in enumerate(adapters_named, 1)}
     local_vectors, remote_vectors, prefixes = _addresses(matches, resolved, slots)
+    hosts = _hosts(matches)
+    named = name_addresses(hosts, resolved.hosts)
     free_protocol, by_protocol = _set_field(matches, lambda match: match.protocols)
     free_icmp, by_icmp = _set_field(matches, lambda match: match.icmp)
     local_port_vectors, local_ports = _port_field(matches, lambda match: match.local_ports)
@@ -289,6 +316,8 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
         users=users,
         cgroups=cgroups,
         prefixes=prefixes,
+        hosts=hosts,
+        named=named,
         ports=tuple(zip(local_ports, remote_ports, strict=True)),
         adapters={
             adapter.index: AdapterSlot(
@@ -297,5 +326,7 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
             for adapter in resolved.adapters
         },
         counters=_counters((*rules, STOP_ALL), counters or {}),
-        rows=make_rows(chain(*vectors, icmp, (permits, (1 << len(flat)) - 1)), len(flat)),
+        rows=make_rows(
+            chain(*vectors, icmp, (permits, (1 << len(flat)) - 1), *hosts.values(), *named.values()), len(flat)
+        ),
     )

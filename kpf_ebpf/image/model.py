@@ -69,7 +69,8 @@ class MapImage:
     """``rules[position]`` is the rule a position stands for: first those in the vectors, then the cells'.
 
     ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, place);
-    ``cgroups`` maps marks. ``counters`` gives each rule id its counter. A file of ``applications`` may have several
+    ``cgroups`` maps marks. ``hosts`` gives of every host the rules that name it as local and as remote (two vectors),
+    ``named`` the same of every address that hosts have: beside what ``prefixes`` say of it. ``counters`` gives each rule id its counter. A file of ``applications`` may have several
     accepted contents.
     """
 
@@ -86,6 +87,8 @@ class MapImage:
     users: Mapping[int, int]
     cgroups: Mapping[int, int]
     prefixes: Mapping[tuple[int, int], AddressClass]
+    hosts: Mapping[str, tuple[int, int]]
+    named: Mapping[int, tuple[int, int]]
     ports: tuple[tuple[int, int], ...]
     adapters: Mapping[int, AdapterSlot]
     counters: Mapping[str, int]

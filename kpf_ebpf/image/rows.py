@@ -18,7 +18,7 @@ class TooManyRules(Exception):
 
 
 def make_rows(vectors: Iterable[int], positions: int) -> Rows:
-    """The rows of all vectors, in the order they first appear; row and chunk 0 are the empty ones. Raises TooManyRules."""
+    """The rows of all vectors, in the order they first appear; row 0 and chunk 0 are empty. Raises TooManyRules."""
     numbers: dict[int, int] = {0: 0}
     pool: dict[bytes, int] = {bytes(_CHUNK_BYTES): 0}
     size = -(-positions // CHUNK_RULES) * _CHUNK_BYTES

@@ -21,7 +21,7 @@ RECENT, MIRRORS = 16384, 8192
 PATHS, PATH_BYTES = 16384, 256
 SCRIPTS = PENDING = 4096
 CGROUPS = NAMED = 65536
-ADDRESS_MEMOS, OWNER_MEMOS = 4096, 1024
+ADDRESS_MEMOS, OWNER_MEMOS, FLOW_MEMOS = 16384, 4096, 8192
 CTIMES = 4
 ADAPTER_SLOTS = 64
 HEARTBEAT_COUNTS = 800_000_000
@@ -197,7 +197,7 @@ class Rule(ctypes.Structure):
 
 
 class Cache(ctypes.Structure):
-    """What a socket's last packet was judged by. ``lock`` is a struct bpf_spin_lock."""
+    """What a connected socket's last packet was judged by. ``lock`` is a struct bpf_spin_lock."""
 
     _fields_ = (
         ("lock", _u32),
@@ -208,13 +208,8 @@ class Cache(ctypes.Structure):
         ("local", _u32 * 4),
         ("remote", _u32 * 4),
         ("ports", _u32),
-        ("seen", _u32),
-        ("rule", Rule),
-        ("owner", _u64),
-        ("pid", _u32),
         ("passes", _u32),
-        ("candidate", _u32),
-        ("pad", _u32),
+        ("rule", Rule),
     )
 
 
@@ -223,8 +218,8 @@ class Identity(ctypes.Structure):
 
     _fields_ = (
         ("application", File),
-        ("script", File),
         ("netns_cookie", _u64),
+        ("cookie", _u64),
         ("cgroup", _u64),
         ("pid", _u32),
         ("uid", _u32),
@@ -358,6 +353,12 @@ class OwnerMemo(ctypes.Structure):
         ("component", _u32),
         ("owner", Owner),
     )
+
+
+class FlowMemo(ctypes.Structure):
+    """A flow of a datagram socket that is connected to nobody, as its last packet was judged."""
+
+    _fields_ = (("cache", Cache), ("cookie", _u64), ("owner", _u64), ("pid", _u32), ("seen", _u32))
 
 
 class Told(ctypes.Structure):

@@ -118,7 +118,6 @@ def _owner(
     process = abi.Process.from_buffer_copy(known) if known else abi.Process()
     return abi.Identity(
         application=process.script if process.script.inode else process.file,
-        script=process.script,
         netns_cookie=cookie,
         cgroup=cgroup,
         pid=pid,

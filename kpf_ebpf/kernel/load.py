@@ -124,8 +124,8 @@ def _load_exact(load_one: Callable[[str, int, int, int], int], there: set[str], 
 def kind_of(name: str) -> tuple[int, int]:
     """A program's type, and the attach type that it is loaded for (enum bpf_prog_type, enum bpf_attach_type).
 
-    The packet hooks are all loaded as for ingress: the kernel attaches such a program at egress, too, and newer ones let
-    only programs that were loaded alike go on in one another.
+    The packet hooks are all loaded as for ingress: the kernel attaches such a program at egress, too, and newer kernels
+    let only programs that were loaded alike go on in one another.
     """
     hook = _HOOK_OF.get(name)
     if name in (JUDGE, *PACKET_MEASURES) or (hook is not None and hook.kind == _CGROUP_SKB):

@@ -88,6 +88,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "named": _spec("hash", abi.NamedKey, abi.Named, abi.NAMED, NO_PREALLOC),
         "address_memos": _spec("array", _u32, abi.AddressMemo, abi.ADDRESS_MEMOS),
         "owner_memos": _spec("array", _u32, abi.OwnerMemo, abi.OWNER_MEMOS),
+        "flow_memos": _spec("array", _u32, abi.FlowMemo, abi.FLOW_MEMOS),
         "told": _spec("array", _u32, abi.Told, 1),
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
@@ -107,6 +108,7 @@ LOCKED: Mapping[str, tuple[int, int]] = MappingProxyType(
         "identity": (abi.IDENTITY_BYTES, abi.Identity.cache.offset + abi.Cache.lock.offset),
         "address_memos": (ctypes.sizeof(abi.AddressMemo), abi.AddressMemo.lock.offset),
         "owner_memos": (ctypes.sizeof(abi.OwnerMemo), abi.OwnerMemo.lock.offset),
+        "flow_memos": (ctypes.sizeof(abi.FlowMemo), abi.FlowMemo.cache.offset + abi.Cache.lock.offset),
     }
 )
 """Maps with a spin lock in their values: the values' size, and where it is. The kernel asks for their types."""

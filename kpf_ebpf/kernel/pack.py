@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import ApplicationEntry, MapImage
+from kpf_ebpf.image.prefixes import place
 from kpf_ebpf.image.rows import summary
 from kpf_ebpf.kernel import abi
 from kpf_ebpf.policy.model import V4_BASE, Action
@@ -55,6 +56,11 @@ def pack_prefix(bits: int, place: int) -> bytes:
     """struct kpf_prefix of a prefix of places (image.prefixes)."""
     family = -(place >> 128) & 0xFFFFFFFF
     return struct.pack(">I", family).join((_U32(31 + bits if bits else 0), (place & 2**128 - 1).to_bytes(16, "big")))
+
+
+def pack_named(slot: int, place: int) -> bytes:
+    """struct kpf_named_key of an address (as a place, image.prefixes)."""
+    return _U32(slot) + pack_prefix(0, place)[4:]
 
 
 def _application(entry: ApplicationEntry, row: int) -> bytes:
@@ -110,7 +116,7 @@ def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
         free[abi.Field.REMOTE_PORT],
         free[abi.Field.LOCAL_ADDRESS],
         len(_hosts(image)),
-        0,
+        len(image.hosts),
     )
     tables = (
         [row[vector] for vector in image.vectors[abi.Field.PROTOCOL]],
@@ -126,6 +132,15 @@ def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
             *(struct.pack(f"={len(table)}I", *table) for table in tables),
         )
     )
+
+
+def pack_names(image: MapImage, slot: int) -> dict[bytes, bytes]:
+    """The elements of ``named`` for an image in a slot."""
+    row = image.rows.numbers
+    return {
+        pack_named(slot, place(address)): struct.pack("=II", row[local], row[remote])
+        for address, (local, remote) in image.named.items()
+    }
 
 
 def pack_image(image: MapImage) -> dict[str, Packed]:

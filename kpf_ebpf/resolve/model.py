@@ -17,6 +17,8 @@ COMPONENT_INDEX = {"engine": -2, "gui": -3, "assist": -4, "canary": -5}
 class Match:
     """What a rule accepts. None is "any". Ports and addresses are inclusive ranges; an empty tuple matches nothing.
 
+    An address also fits if it is one that a host of ``local_hosts`` or ``remote_hosts`` has (ResolvedPolicy.hosts).
+
     ``applications`` are indexes into ``ResolvedPolicy.applications`` or of COMPONENT_INDEX, ``cgroups`` marks
     (ResolvedCgroup). ``icmp`` are indexes as in ``kpf_flow.icmp``: type, 256 + type (ICMPv6), 512 + type (ICMPv6 with a
     hop limit other than 255).
@@ -36,6 +38,8 @@ class Match:
     home: bool = False
     local_zone: Zone | None = None
     remote_zone: Zone | None = None
+    local_hosts: tuple[str, ...] = ()
+    remote_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,8 @@ class ResolvedPolicy:
     on_failure: str = "closed"
     syslog: tuple[int, int] | None = None
     """Where the network log also goes: (address, UDP port)."""
+    hosts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The addresses of every host that a rule names: of all that is resolved, what changes most."""
     warnings: tuple[str, ...] = field(default=())
 
 

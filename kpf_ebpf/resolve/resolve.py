@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from kpf_ebpf.facts.model import Facts, FileFact
 from kpf_ebpf.policy.internal import INTERNAL_RULES, InternalRule
@@ -40,10 +40,19 @@ _DIRECTIONS = {
 _EVERYWHERE: Range = (0, 2**128 - 1)
 
 
+@dataclass(frozen=True, slots=True)
+class _Addresses:
+    """Ranges (None: any address), and hosts by name."""
+
+    ranges: tuple[Range, ...] | None
+    hosts: tuple[str, ...] = ()
+
+
 class _Resolver:
     def __init__(self, policy: Policy, facts: Facts) -> None:
         self.policy, self.facts = policy, facts
         self.warnings: list[str] = list(facts.warnings)
+        self.hosts: dict[str, tuple[int, ...]] = {}
         self.files: dict[tuple[int, int, int], int] = {}
         self.applications: list[ResolvedApplication] = []
         self.proxy = self._proxy()
@@ -57,21 +66,27 @@ class _Resolver:
             return None
         return self.facts.proxy.host, self.facts.proxy.port
 
-    def name(self, name: str) -> tuple[Range, ...]:
-        fact = self.facts.names.get(name)
-        if fact is None or not fact.addresses:
-            self.warnings.append(f"name {name}: {fact.error if fact else 'not looked up'}; its rules match nothing")
-            return ()
-        return tuple((address, address) for address in fact.addresses)
+    def host(self, name: str) -> tuple[int, ...]:
+        """The addresses of a host, which is a host of the policy's from now on."""
+        if name not in self.hosts:
+            fact = self.facts.names.get(name)
+            self.hosts[name] = fact.addresses if fact else ()
+            if not self.hosts[name]:
+                self.warnings.append(f"name {name}: {fact.error if fact else 'not looked up'}; its rules match nothing")
+        return self.hosts[name]
 
-    def addresses(self, wanted: AddressSet) -> tuple[Range, ...]:
-        """All ranges of a set without "@trusted"; names that are not resolved add nothing."""
-        found: list[Range] = list(wanted.ranges)
+    def addresses(self, wanted: AddressSet) -> _Addresses:
+        """All ranges and hosts of a set without "@trusted"."""
+        if not (wanted.names or wanted.groups):
+            return _Addresses(tuple(wanted.ranges))
+        ranges, hosts = list(wanted.ranges), list(wanted.names)
         for name in wanted.names:
-            found += self.name(name)
+            self.host(name)
         for group in wanted.groups:
-            found += self.addresses(self.policy.groups[group].addresses)
-        return tuple(found)
+            more = self.addresses(self.policy.groups[group].addresses)
+            ranges += more.ranges or ()
+            hosts += more.hosts
+        return _Addresses(tuple(ranges), tuple(dict.fromkeys(hosts)))
 
     # ---- applications ----
     def application(self, fact: FileFact) -> int:
@@ -201,7 +216,7 @@ class _Resolver:
         chosen = self.policy.preferences.resolvers
         return self.facts.resolvers if isinstance(chosen, str) else chosen
 
-    def _internal_remotes(self, rule: InternalRule) -> list[tuple[tuple[Range, ...] | None, int | None]]:
+    def _internal_remotes(self, rule: InternalRule) -> list[tuple[_Addresses, int | None]]:
         """(addresses, port) pairs of the other end; None is any."""
         preferences = self.policy.preferences
         port = {
@@ -213,14 +228,17 @@ class _Resolver:
             "proxy": self.proxy[1] if self.proxy else None,
         }.get(rule.port)
         if rule.address == "resolvers":
-            return [(((address, address),), number) for address, number in self._resolvers()]
-        server: dict[str, Callable[[], tuple[Range, ...]]] = {
-            "crash-server": lambda: self.name(preferences.crash_server),
-            "registration-server": lambda: self.name(preferences.registration_server),
-            "syslog": lambda: self.name(preferences.syslog.server),
-            "proxy": lambda: self.name(self.proxy[0]) if self.proxy else (),
-        }
-        return [(server[rule.address]() if rule.address in server else None, port)]
+            return [(_Addresses(((address, address),)), number) for address, number in self._resolvers()]
+        server = {
+            "crash-server": preferences.crash_server,
+            "registration-server": preferences.registration_server,
+            "syslog": preferences.syslog.server,
+            "proxy": self.proxy[0] if self.proxy else "",
+        }.get(rule.address)
+        if server is None:
+            return [(_Addresses(None), port)]
+        self.host(server)
+        return [(_Addresses((), (server,)), port)]
 
     def internal(self) -> list[ResolvedRule]:
         made: dict[str, ResolvedRule] = {}
@@ -235,7 +253,8 @@ class _Resolver:
                         applications=None if rule.component == "any" else self.component_set(rule.component),
                         directions=_DIRECTIONS[rule.direction],
                         protocols=frozenset(rule.protocols),
-                        remote=addresses,
+                        remote=addresses.ranges,
+                        remote_hosts=addresses.hosts,
                         local_ports=ports if rule.port_side == "local" else None,
                         remote_ports=ports if rule.port_side == "remote" else None,
                         localhost=rule.address == "localhost",
@@ -268,8 +287,8 @@ class _Resolver:
     def syslog(self) -> tuple[int, int] | None:
         """Where the Engine sends the log: the first address the server has."""
         chosen = self.policy.preferences.syslog
-        addresses = self.name(chosen.server) if chosen.enabled else ()
-        return (addresses[0][0], chosen.port) if addresses else None
+        addresses = self.host(chosen.server) if chosen.enabled else ()
+        return (addresses[0], chosen.port) if addresses else None
 
     def guard(self) -> list[ResolvedRule]:
         preferences = self.policy.preferences
@@ -284,15 +303,15 @@ class _Resolver:
             for port, protocols in closed
         ]  # fmt: skip
 
-    def _side(self, wanted: AddressSet) -> list[tuple[tuple[Range, ...] | None, Zone | None]]:
-        """A point's addresses as alternatives: ranges, or (for "@trusted") a zone."""
+    def _side(self, wanted: AddressSet) -> list[tuple[_Addresses, Zone | None]]:
+        """A point's addresses as alternatives: ranges and hosts, or (for "@trusted") a zone."""
         if wanted.any:
-            return [(None, None)]
-        sides: list[tuple[tuple[Range, ...] | None, Zone | None]] = []
+            return [(_Addresses(None), None)]
+        sides: list[tuple[_Addresses, Zone | None]] = []
         if wanted.ranges or wanted.names or wanted.groups:
             sides.append((self.addresses(wanted), None))
         if wanted.trusted:
-            sides.append((None, Zone.TRUSTED))
+            sides.append((_Addresses(None), Zone.TRUSTED))
         return sides
 
     def packet_filter(self, rule: PacketFilterRule) -> ResolvedRule:
@@ -323,8 +342,10 @@ class _Resolver:
                 directions=_DIRECTIONS[rule.direction],
                 protocols=frozenset(rule.protocols) if rule.protocols else None,
                 icmp=icmp,
-                local=local,
-                remote=remote,
+                local=local.ranges,
+                remote=remote.ranges,
+                local_hosts=local.hosts,
+                remote_hosts=remote.hosts,
                 local_ports=rule.local.ports or None,
                 remote_ports=rule.remote.ports or None,
                 local_zone=local_zone,
@@ -396,5 +417,6 @@ def resolve(policy: Policy, facts: Facts) -> ResolvedPolicy:
         popup_port=policy.preferences.popup_port,
         on_failure=policy.preferences.on_failure,
         syslog=this.syslog(),
+        hosts=this.hosts,
         warnings=tuple(dict.fromkeys(this.warnings)),
     )
