@@ -144,6 +144,12 @@ PEERS = (
 )
 
 
+def home_of(inside: Sequence[str]) -> int:
+    """The cookie of a network namespace: `up` would have been run in the client's."""
+    words = [*inside, sys.executable, "-P", "-c", "from kpf_ebpf.facts import system; print(system.home_cookie())"]
+    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
 def enforce(kernel: Kernel, count: int, load: Path) -> None:
     """Our rules: so many that name every field and do not match, then the client's own four cells."""
     names, groups = policies.surroundings(kernel)
@@ -175,10 +181,11 @@ def contenders(load: Path, only: Sequence[str] = ()) -> Iterator[tuple[list[Cont
             mine, stranger = kernel.folder / "load", kernel.folder / "stranger"
             for copy in (mine, stranger):
                 shutil.copy(load, copy)
+            inside, server = network(f"k{count}")
+            kernel.home = home_of(inside)
             enforce(kernel, count, mine)
             forbidden = [str(stranger), "try", SERVER, str(PORT)]
-            one = Contender(f"kpf-ebpf {count}", *network(f"k{count}"), mine, joins(kernel.cgroup), forbidden)
-            made.append(one)
+            made.append(Contender(f"kpf-ebpf {count}", inside, server, mine, joins(kernel.cgroup), forbidden))
         for kind, text, command in PEERS:
             for count in SIZES if kind != "nft map" else SIZES[-1:]:
                 if wanted(f"{kind} {count}"):
