@@ -88,7 +88,7 @@ def _rule(table: Table, groups: KnownGroups) -> PacketFilterRule | None:
 
 
 def _distinct(found: list[Any] | None) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(found or ()))
+    return tuple(found) if found and len(found) == 1 else tuple(dict.fromkeys(found or ()))
 
 
 def _icmp_types(table: Table, protocols: list[int] | None) -> tuple[tuple[int, int], ...]:

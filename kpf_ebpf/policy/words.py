@@ -42,8 +42,9 @@ def _shown_list(value: list[Any]) -> str:
 
 def label(text: str) -> str:
     """Return ``text`` fit for a message on a terminal: printable, cut to MAX_SHOWN characters."""
-    word = shown(text)
-    return word if word.isprintable() else "".join(char if char.isprintable() else "?" for char in word)
+    if 0 < len(text) <= limits.MAX_SHOWN and text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "?" for char in shown(text))
 
 
 def near(word: str, known: Iterable[str]) -> str:
