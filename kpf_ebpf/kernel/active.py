@@ -97,12 +97,13 @@ class Seen:
 
 
 class Watch:
-    """Looks at the active word and its trial again and again, and opens them once."""
+    """Looks at the active word and its trial again and again, and opens them once: now, if they are there."""
 
     def __init__(self, pins: Path) -> None:
         self._paths = str(pins / "active"), str(pins / "trial")
         self._opened: tuple[tuple[int, int], tuple[int, int]] | None = None
         """Of both maps the pins' inodes, and the descriptors."""
+        self.look()
 
     def look(self) -> Seen | None:
         """What is enforced now; None: nothing is pinned (any more). Raises OSError."""
