@@ -38,6 +38,8 @@ POLL_MS = 1670
 
 Most of what the Engine costs at rest is that it wakes: its code and data are in no cache then.
 """
+MUCH_WORK = 0.05
+"""Seconds of processor time, after which memory is given back."""
 CANARY_PERIOD = 60.0
 """Seconds between proofs of enforcement."""
 REMEMBERED = 8
@@ -101,13 +103,20 @@ class Engine:
                     break
                 self._refresh()
                 heart.matters(opens)
-                self._refresher.look(time.monotonic())
+                self._look_around()
                 self._prove(time.monotonic())
                 self._tell_losses()
         self._reader.poll(0)
         self._write(self._collapser.drain())
         self._refresher.close()
         self._log.close()
+
+    def _look_around(self) -> None:
+        """Looks at what the policy speaks of; where that was much work, it was a policy resolved anew."""
+        began = time.thread_time()
+        self._refresher.look(time.monotonic())
+        if time.thread_time() - began > MUCH_WORK:
+            memory.give_back()
 
     def _look_at_trial(self) -> bool:
         """The programs ended a trial: that is written down. Nothing was there before it: then the Engine ends, too.
