@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from kpf_ebpf.cli import complete, show
 from kpf_ebpf.cli.options import confirm_option, instance_option, told, yes_option
@@ -66,10 +65,9 @@ def up(
     require()
     place = find_cgroup(cgroup, adapters)
     read = last_good.read(instance, policy) if or_last_good else read_files(policy_path(policy))
-    progress = Console(stderr=True)
-    with progress.status("starting") as shown:
+    with show.progress("starting") as tell:
         wish = Wish(seconds, sure=yes, orphan=service.is_managed() and not foreground)
-        made = bring_up(instance, read, place, lambda text: shown.update(text), wish)
+        made = bring_up(instance, read, place, tell, wish)
     for warning in made.enforced.resolved.warnings:
         show.warn(warning)
     path = Path(read.snapshot.file)

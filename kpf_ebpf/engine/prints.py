@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterable
-from pathlib import Path
 
 from kpf_ebpf.facts.wildcards import expand, is_wildcard
 
@@ -45,14 +44,14 @@ class Prints:
         if walk:
             self._matches = {word: expand(word)[0] for word in self._words if is_wildcard(word)}
         paths = (path for word in self._words for path in self._matches.get(word, () if is_wildcard(word) else (word,)))
-        mounts, root = _MOUNTS.count(), Path("/").stat().st_dev
+        mounts, root = _MOUNTS.count(), os.stat("/").st_dev  # noqa: PTH116  (each second)
         return {path: found for path in paths if (found := _print(path, mounts, root)) is not None}
 
 
 def _print(path: str, mounts: int, root: int) -> Print | None:
     """An image that was changed while it was not mounted shows no other time; what lies on ``root`` is always there."""
     try:
-        status = Path(os.path.realpath(path)).stat()
+        status = os.stat(os.path.realpath(path))  # noqa: PTH116  (many, each second)
     except OSError:
         return None
     return status.st_dev, status.st_ino, status.st_ctime_ns, 0 if status.st_dev == root else mounts

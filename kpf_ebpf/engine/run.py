@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import signal
@@ -11,29 +12,34 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
-from kpf_ebpf.engine import canary, privilege, records, service, trial
+from kpf_ebpf.engine import canary, memory, privilege, records, service, trial
 from kpf_ebpf.engine.down import take_down
 from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
 from kpf_ebpf.engine.heart import Heart
 from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess, Losses
 from kpf_ebpf.engine.refresh import Refresher
+from kpf_ebpf.engine.rule_book import RuleBook, rule_names
 from kpf_ebpf.engine.syslog import Syslog
 from kpf_ebpf.events.collapse import Collapser
 from kpf_ebpf.events.decode import RawEvent, decode
-from kpf_ebpf.events.enrich import RuleName, enrich, name_record
+from kpf_ebpf.events.enrich import enrich, name_record
 from kpf_ebpf.events.files import LogFile
 from kpf_ebpf.events.model import LogRecord
 from kpf_ebpf.events.paths import PathFinder
 from kpf_ebpf.facts.model import FileKey, NameFact
 from kpf_ebpf.kernel import abi, bpf
-from kpf_ebpf.kernel.active import may_open
+from kpf_ebpf.kernel.active import Watch
 from kpf_ebpf.kernel.pack import pack_file
 from kpf_ebpf.kernel.perf import EventReader
-from kpf_ebpf.resolve.model import ordered_rules
 
-POLL_MS = 1000
-"""Milliseconds between looks at what else is to do."""
+POLL_MS = 1670
+"""Milliseconds between looks at what else is to do, if nothing happens: three of them in refresh.WALK_PERIOD.
+
+Most of what the Engine costs at rest is that it wakes: its code and data are in no cache then.
+"""
+MUCH_WORK = 0.05
+"""Seconds of processor time, after which memory is given back."""
 CANARY_PERIOD = 60.0
 """Seconds between proofs of enforcement."""
 REMEMBERED = 8
@@ -55,21 +61,11 @@ def clock(nanoseconds: int) -> datetime:
     return (datetime.now(UTC) - timedelta(microseconds=ago // 1000)).astimezone()
 
 
-def rule_names(enforced: Enforced, known: dict[int, RuleName]) -> dict[int, RuleName]:
-    """What the log says of each rule, by counter; of those that are named as before, what is ``known``."""
-    by_id = {rule.id: rule for rule in ordered_rules(enforced.resolved)}
-    names = {
-        counter: RuleName(rule.id, rule.description, rule.origin)
-        for rule_id, counter in enforced.counters.items()
-        if (rule := by_id.get(rule_id))
-    }
-    return {counter: before if (before := known.get(counter)) == name else name for counter, name in names.items()}
-
-
 class Engine:
     """Reads the perf buffers of an instance, keeps its log, and its policy true."""
 
     def __init__(self, instance: Instance) -> None:
+        memory.spare()
         # some distributions' kernels open perf buffers for nobody who has given up everything else
         self._reader = EventReader(instance.pins / "events", self._take)
         privilege.drop()
@@ -77,8 +73,9 @@ class Engine:
         self._losses = Losses()
         self._instance, self._pins = instance, instance.pins
         self._ended = False
-        self._rules: dict[int, dict[int, RuleName]] = {}
+        self._rules: dict[int, RuleBook] = {}
         self._read_at = self._registered_at = 0
+        self._watch = Watch(instance.pins)
         self._paths_map = bpf.open_pinned(instance.pins / "paths")
         self._paths = PathFinder(self._path_text)
         self._collapser = Collapser()
@@ -101,12 +98,12 @@ class Engine:
                 self._watchdog.look(time.monotonic())
                 self._reader.poll(POLL_MS)
                 self._write(self._collapser.flush(time.monotonic()))
-                self._look_at_trial()
+                opens = self._look_at_trial()
                 if self._ended or self._is_relieved():
                     break
                 self._refresh()
-                heart.matters(self._may_open())
-                self._refresher.look(time.monotonic())
+                heart.matters(opens)
+                self._look_around()
                 self._prove(time.monotonic())
                 self._tell_losses()
         self._reader.poll(0)
@@ -114,27 +111,31 @@ class Engine:
         self._refresher.close()
         self._log.close()
 
-    def _look_at_trial(self) -> None:
+    def _look_around(self) -> None:
+        """Looks at what the policy speaks of; where that was much work, it was a policy resolved anew."""
+        began = time.thread_time()
+        self._refresher.look(time.monotonic())
+        if time.thread_time() - began > MUCH_WORK:
+            memory.give_back()
+
+    def _look_at_trial(self) -> bool:
         """The programs ended a trial: that is written down. Nothing was there before it: then the Engine ends, too.
 
-        Also where a command has written it down already: commands leave the rest to `up`, or to the Engine.
+        Also where a command has written it down already: commands leave the rest to `up`, or to the Engine. Returns
+        whether what is enforced may open on failure.
         """
-        if not trial.is_unsettled(self._pins):
-            return
-        try:
-            with self._instance.locked(ENGINE):
-                if trial.is_unsettled(self._pins) and trial.settle(self._instance) is None:
-                    place = records.read(self._instance, Attachment)
-                    take_down(self._instance, place.folder if place else None, own=True)
-                    self._ended = True
-        except Busy:
-            return
+        seen = self._watch.look()
+        if seen is not None and seen.is_unsettled:
+            with contextlib.suppress(Busy):
+                self._settle()
+        return seen is not None and seen.may_open
 
-    def _may_open(self) -> bool:
-        try:
-            return may_open(self._pins)
-        except FileNotFoundError:
-            return False  # `down`, or somebody who removed the pins
+    def _settle(self) -> None:
+        with self._instance.locked(ENGINE):
+            if trial.is_unsettled(self._pins) and trial.settle(self._instance) is None:
+                place = records.read(self._instance, Attachment)
+                take_down(self._instance, place.folder if place else None, own=True)
+                self._ended = True
 
     def _is_relieved(self) -> bool:
         """Whether another Engine has been registered: one that `up` could not find to end it ends by itself."""
@@ -190,12 +191,12 @@ class Engine:
             records.write(self._instance, losses)
             self._losses = losses
 
-    def _rules_of(self, event: RawEvent) -> dict[int, RuleName]:
+    def _rules_of(self, event: RawEvent) -> RuleBook:
         generation = event.active >> 8
         if generation not in self._rules:
             self._refresh()
         known = [number for number in self._rules if number <= generation]
-        return self._rules[max(known)] if known else {}
+        return self._rules[max(known)] if known else RuleBook({})
 
     def _refresh(self) -> None:
         """Reads what is enforced now, if it changed: the rules by counter, and where the syslog goes."""
@@ -207,11 +208,13 @@ class Engine:
             return
         self._read_at = changed
         self._canary_counters = canary.counters_of(enforced.counters)
-        self._rules[enforced.generation] = rule_names(enforced, self._rules.get(max(self._rules, default=0), {}))
+        self._rules[enforced.generation] = rule_names(enforced, self._rules.get(max(self._rules, default=0)))
         while len(self._rules) > REMEMBERED:
             del self._rules[min(self._rules)]
         self._syslog.retarget(enforced.resolved.syslog)
         self._refresher.retarget(enforced)
+        del enforced
+        memory.give_back()
 
     def _path_text(self, key: FileKey) -> str | None:
         data = bpf.lookup(self._paths_map, pack_file(key), abi.PATH_BYTES)

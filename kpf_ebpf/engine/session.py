@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from kpf_ebpf.engine.enforce import Guard
 from kpf_ebpf.engine.errors import EngineError
@@ -26,6 +25,12 @@ from kpf_ebpf.policy.addresses import address_text
 from kpf_ebpf.policy.model import Action
 from kpf_ebpf.policy.transport import PROTOCOLS
 
+if TYPE_CHECKING:  # the Engine has no use for it while no session lives on
+    import psutil
+
+_ESTABLISHED = "ESTABLISHED"
+"""As psutil calls it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -38,6 +43,8 @@ class Served:
 
 def find_session() -> Served | None:
     """The session of the nearest ancestor that serves one in this network namespace; None: there is none."""
+    import psutil
+
     here = Path("/proc/self/ns/net").stat().st_ino
     for ancestor in psutil.Process().parents():
         try:
@@ -52,7 +59,7 @@ def find_session() -> Served | None:
 
 def _sessions(process: psutil.Process) -> Iterator[Session]:
     for one in process.net_connections("tcp") if hasattr(process, "net_connections") else process.connections("tcp"):
-        if one.status != psutil.CONN_ESTABLISHED or not one.raddr or not one.laddr:
+        if one.status != _ESTABLISHED or not one.raddr or not one.laddr:
             continue
         local, remote = (number(point.ip.partition("%")[0]) for point in (one.laddr, one.raddr))
         if local is not None and remote is not None:
@@ -78,14 +85,11 @@ def guarded(identify: Identify, place: Attachment | None, keep: bool) -> Guard:
 
 def is_alive(session: Session) -> bool:
     """Whether the connection is still established, in this network namespace."""
+    import psutil
+
     wanted = (session.local_port, session.remote_port)
     for one in psutil.net_connections("tcp"):
-        if (
-            one.laddr
-            and one.raddr
-            and one.status == psutil.CONN_ESTABLISHED
-            and (one.laddr.port, one.raddr.port) == wanted
-        ):
+        if one.laddr and one.raddr and one.status == _ESTABLISHED and (one.laddr.port, one.raddr.port) == wanted:
             points = (number(one.laddr.ip.partition("%")[0]), number(one.raddr.ip.partition("%")[0]))
             if points == (session.local, session.remote):
                 return True

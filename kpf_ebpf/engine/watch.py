@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Hashable, Iterable
-from pathlib import Path
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Attachment
 from kpf_ebpf.facts.gather import RESOLV_CONF, take_proxy_prints
+from kpf_ebpf.facts.system import Listings
 from kpf_ebpf.kernel import adapters
 
 PERIOD = 1.0
@@ -36,7 +37,8 @@ class Watched:
 
 def proxy_settings() -> Watched:
     """The files that the operating system's proxy may stand in."""
-    return Watched(take_proxy_prints, 2 * PERIOD)
+    listed = Listings()
+    return Watched(lambda: take_proxy_prints(listed))
 
 
 def files(paths: Iterable[str]) -> Watched:
@@ -57,7 +59,7 @@ def resolvers() -> Watched:
 
 def _stamp(path: str) -> tuple[int, ...] | None:
     try:
-        found = Path(path).stat()
+        found = os.stat(path)  # noqa: PTH116  (each second)
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -7,9 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from kpf_ebpf.facts import netlink
 from kpf_ebpf.facts.addresses import number
 from kpf_ebpf.facts.model import Adapter
 from kpf_ebpf.policy.model import V4_BASE
@@ -29,10 +27,9 @@ _SMALLEST_WITH_BROADCAST = 30
 def find_adapters() -> tuple[Adapter, ...]:
     """Read all adapters of the current network namespace, by index. Raises OSError if netlink does not answer."""
     try:
-        with IPRoute() as netlink:
-            return adapters_of(netlink.get_links(), netlink.get_addr())
-    except NetlinkError as error:
-        raise OSError(error.code, f"netlink refuses to list them: {error}") from error
+        return adapters_of(netlink.links(), netlink.addresses())
+    except OSError as error:
+        raise OSError(error.errno, f"netlink refuses to list them: {error}") from error
 
 
 def adapters_of(links: Iterable[Any], addresses: Iterable[Any]) -> tuple[Adapter, ...]:

@@ -12,6 +12,7 @@ from kpf_ebpf.facts.files import Identify, find_programs
 from kpf_ebpf.facts.model import Adapter, Facts, NameFact, Part, ProxyFact
 from kpf_ebpf.facts.names import literals, look_up, names_of, parse_hosts
 from kpf_ebpf.facts.proxy import ProxyAnswer, explain_proxy, find_proxy, proxy_prints
+from kpf_ebpf.facts.proxy_address import ListFolder
 from kpf_ebpf.facts.proxy_files import distrust, read_roots, stamp
 from kpf_ebpf.facts.system import cgroup_mount, find_cgroups, find_users, list_folder, parse_resolvers, read_text
 from kpf_ebpf.policy.model import Policy, Preferences
@@ -116,9 +117,9 @@ def explain_systems_proxy(
     )
 
 
-def take_proxy_prints() -> tuple[tuple[str, Hashable], ...]:
+def take_proxy_prints(listed: ListFolder = list_folder) -> tuple[tuple[str, Hashable], ...]:
     """Take the prints of this machine's files that name a proxy; once they differ, ``gather_proxy`` is to be asked."""
-    return proxy_prints(stamp, list_folder)
+    return proxy_prints(stamp, listed)
 
 
 def gather_adapters() -> tuple[tuple[Adapter, ...], tuple[str, ...]]:

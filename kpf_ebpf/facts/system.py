@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ MAX_TEXT_BYTES = 4 << 20
 """Bytes read of a configuration file; the rest is ignored."""
 MAX_FOLDER_NAMES = 1_000
 """Names read of a configuration folder."""
+SETTLED_NS = 1_000_000_000
+"""Nanoseconds after which a folder's next change surely has another time."""
 MAX_CGROUPS = 100_000
 """Cgroups found below one cgroup path of a policy."""
 MAX_RESOLVERS = 16
@@ -53,6 +56,28 @@ def list_folder(path: str) -> tuple[str, ...]:
             return tuple(sorted(entry.name for entry in entries)[:MAX_FOLDER_NAMES])
     except OSError:
         return ()
+
+
+class Listings:
+    """``list_folder`` for whoever asks again and again: a folder is read anew when its own times moved."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {}
+
+    def __call__(self, path: str) -> tuple[str, ...]:
+        """As ``list_folder``."""
+        try:
+            now = os.stat(path)  # noqa: PTH116  (several, each other second)
+        except OSError:
+            return ()
+        stamp = now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns
+        known = self._known.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        names = list_folder(path)
+        if time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) > SETTLED_NS:
+            self._known[path] = stamp, names
+        return names
 
 
 def home_cookie() -> int:

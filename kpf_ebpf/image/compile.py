@@ -21,8 +21,8 @@ from kpf_ebpf.image.model import (
     ApplicationEntry,
     MapImage,
 )
-from kpf_ebpf.image.prefixes import accumulate, to_prefixes
-from kpf_ebpf.image.rows import TooManyRules, make_rows
+from kpf_ebpf.image.prefixes import nested, to_prefixes
+from kpf_ebpf.image.rows import TooManyRules, key_of, make_rows
 from kpf_ebpf.policy.addresses import is_v4, merged
 from kpf_ebpf.policy.model import V4_BASE, Action, Range, Zone
 from kpf_ebpf.resolve.model import COMPONENT_INDEX, STOP_ALL, Match, ResolvedPolicy, ResolvedRule
@@ -32,6 +32,8 @@ MAX_ADDRESSES = 32768
 COUNTERS = MAX_RULES = 65536
 FIRST_COUNTER = 64
 """Counters below are the internal rules' (see kpf_is_mirrored) and 0, "state"."""
+_FLAGS_AT = 64
+"""Where an address's flags are in one word with the adapters on which it is trusted."""
 COMPONENTS = {"": 0, "engine": 1, "gui": 2, "assist": 3, "canary": 4}
 _MULTICAST = ((V4_BASE + (224 << 24), V4_BASE + (240 << 24) - 1), (0xFF << 120, 2**128 - 1))
 _LOOPBACK = ((V4_BASE + (127 << 24), V4_BASE + (128 << 24) - 1), (1, 1))
@@ -43,18 +45,18 @@ class _Classes:
 
     def __init__(self, first: int) -> None:
         self.vectors = [first]
-        self._numbers = {first: 0}
+        self._numbers = {key_of(first): 0}
 
     def number(self, vector: int) -> int:
-        if vector not in self._numbers:
-            self._numbers[vector] = len(self.vectors)
+        number = self._numbers.setdefault(key_of(vector), len(self.vectors))
+        if number == len(self.vectors):
             self.vectors.append(vector)
-        return self._numbers[vector]
+        return number
 
 
 def _bits(matches: list[Match], accepts: Callable[[Match], bool]) -> int:
     """The vector of the positions whose match ``accepts``."""
-    digits = "".join("1" if accepts(match) else "0" for match in reversed(matches))
+    digits = "".join(["1" if accepts(match) else "0" for match in reversed(matches)])
     return int(digits or "0", 2)
 
 
@@ -125,19 +127,48 @@ def _port_field(
 def _addresses(
     matches: list[Match], resolved: ResolvedPolicy, slots: Mapping[int, int]
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[tuple[int, int], AddressClass]]:
-    count = len(matches)
-    members: dict[tuple[int, int], int] = {(0, 0): 0}
+    locals_, remotes, words = _prefix_members(matches, resolved, slots)
+    local = _Classes(_bits(matches, lambda match: match.local is None))
+    remote = _Classes(_bits(matches, lambda match: match.remote is None))
+    known: dict[tuple[int, int, int], AddressClass] = {}
+    prefixes: dict[tuple[int, int], AddressClass] = {}
+    sums: dict[tuple[int, int] | None, tuple[int, int, int]] = {None: (0, 0, 0)}
+    for prefix, wider in nested({**words, **locals_, **remotes}):
+        local_class, remote_class, word = sums[wider]
+        if prefix in locals_:
+            local_class = local.number(local.vectors[local_class] | locals_[prefix])
+        if prefix in remotes:
+            remote_class = remote.number(remote.vectors[remote_class] | remotes[prefix])
+        key = sums[prefix] = local_class, remote_class, word | words.get(prefix, 0)
+        if key not in known:
+            known[key] = AddressClass(local_class, remote_class, key[2] & EVERY_ADAPTER, key[2] >> _FLAGS_AT)
+        prefixes[prefix] = known[key]
+    if len(known) > MAX_ADDRESSES:
+        raise TooManyRules(
+            f"{len(known)} different sets of rules that addresses are in, expected at most {MAX_ADDRESSES}"
+        )
+    return tuple(local.vectors), tuple(remote.vectors), prefixes
 
-    def add(ranges: Iterable[Range], bit: int) -> None:
+
+def _prefix_members(
+    matches: list[Match], resolved: ResolvedPolicy, slots: Mapping[int, int]
+) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], int], dict[tuple[int, int], int]]:
+    """By prefix: the matches that name it as local address, as remote one, and (adapters, flags) what else it is."""
+    locals_: dict[tuple[int, int], int] = {}
+    remotes: dict[tuple[int, int], int] = {}
+    words: dict[tuple[int, int], int] = {(0, 0): 0}
+
+    def add(members: dict[tuple[int, int], int], ranges: Iterable[Range], bits: int) -> None:
         for prefix in to_prefixes(ranges):
-            members[prefix] = members.get(prefix, 0) | bit
+            members[prefix] = members[prefix] | bits if prefix in members else bits
 
     for position, match in enumerate(matches):
-        add(match.local or (), 1 << position)
-        add(match.remote or (), 1 << count + position)
-    trusted_at, flags_at = 2 * count, 2 * count + 64
+        if match.local is not None:
+            add(locals_, match.local, 1 << position)
+        if match.remote is not None:
+            add(remotes, match.remote, 1 << position)
     for item in resolved.trusted:
-        add(item.ranges, (EVERY_ADAPTER if item.adapter is None else 1 << slots[item.adapter]) << trusted_at)
+        add(words, item.ranges, EVERY_ADAPTER if item.adapter is None else 1 << slots[item.adapter])
     own = [(address, address) for adapter in resolved.adapters for address in adapter.addresses]
     directed = [(address, address) for adapter in resolved.adapters for address in adapter.broadcasts]
     for ranges, flag in (
@@ -147,28 +178,8 @@ def _addresses(
         (own, OWN),
         (_LOOPBACK, LOOPBACK),
     ):
-        add(ranges, flag << flags_at)
-    free_local = _bits(matches, lambda match: match.local is None)
-    free_remote = _bits(matches, lambda match: match.remote is None)
-    local, remote, mask = _Classes(free_local), _Classes(free_remote), (1 << count) - 1
-    known: dict[int, AddressClass] = {}
-
-    def class_of(total: int) -> AddressClass:
-        if total not in known:
-            known[total] = AddressClass(
-                local.number(free_local | total & mask),
-                remote.number(free_remote | total >> count & mask),
-                total >> trusted_at & EVERY_ADAPTER,
-                total >> flags_at,
-            )
-        return known[total]
-
-    prefixes = {prefix: class_of(total) for prefix, total in accumulate(members).items()}
-    if len(known) > MAX_ADDRESSES:
-        raise TooManyRules(
-            f"{len(known)} different sets of rules that addresses are in, expected at most {MAX_ADDRESSES}"
-        )
-    return tuple(local.vectors), tuple(remote.vectors), prefixes
+        add(words, ranges, flag << _FLAGS_AT)
+    return locals_, remotes, words
 
 
 def _hosts(matches: list[Match]) -> dict[str, tuple[int, int]]:

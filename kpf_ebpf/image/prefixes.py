@@ -6,7 +6,7 @@ policies have, all of IPv6 but IPv4's corner would be 96 prefixes, on the way to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from kpf_ebpf.policy.addresses import is_v4
 from kpf_ebpf.policy.model import V4_BASE, Range
@@ -56,14 +56,20 @@ def to_prefixes(ranges: Iterable[Range]) -> set[tuple[int, int]]:
     return found
 
 
+def nested(prefixes: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[int, int], tuple[int, int] | None]]:
+    """Each prefix with the narrowest one around it (None: there is none), which comes before it."""
+    around: list[tuple[int, tuple[int, int]]] = []  # last address, prefix: the open ones, widest first
+    for address, bits in sorted([(address, bits) for bits, address in prefixes]):
+        while around and around[-1][0] < address:
+            around.pop()
+        prefix = bits, address
+        yield prefix, around[-1][1] if around else None
+        around.append((address + _SPANS[bits], prefix))
+
+
 def accumulate(members: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
     """For each prefix the OR of its own bits and those of every prefix around it."""
     result: dict[tuple[int, int], int] = {}
-    around: list[tuple[int, int]] = []  # last address, bits so far: the open prefixes, widest first
-    for address, bits, own in sorted([(address, bits, own) for (bits, address), own in members.items()]):
-        while around and around[-1][0] < address:
-            around.pop()
-        total = own | around[-1][1] if around else own
-        result[bits, address] = total
-        around.append((address + _SPANS[bits], total))
+    for prefix, wider in nested(members):
+        result[prefix] = members[prefix] | (0 if wider is None else result[wider])
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from dataclasses import dataclass
@@ -75,6 +76,56 @@ def may_open(pins: Path) -> bool:
     """Whether what is active permits everything while no Engine lives, or what its trial ends in does."""
     trial = read_trial(pins)
     return read_active(pins).opens or (trial is not None and trial.instead.opens)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is active, and the trial that it is on."""
+
+    active: Active
+    trial: Trial | None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether a trial is over that nobody has written down yet, or has ended in nothing."""
+        return self.trial.is_over() if self.trial else self.active.slot is None
+
+    @property
+    def may_open(self) -> bool:
+        """As ``may_open``."""
+        return self.active.opens or (self.trial is not None and self.trial.instead.opens)
+
+
+class Watch:
+    """Looks at the active word and its trial again and again, and opens them once: now, if they are there."""
+
+    def __init__(self, pins: Path) -> None:
+        self._paths = str(pins / "active"), str(pins / "trial")
+        self._opened: tuple[tuple[int, int], tuple[int, int]] | None = None
+        """Of both maps the pins' inodes, and the descriptors."""
+        self.look()
+
+    def look(self) -> Seen | None:
+        """What is enforced now; None: nothing is pinned (any more). Raises OSError."""
+        try:
+            inodes = os.stat(self._paths[0]).st_ino, os.stat(self._paths[1]).st_ino  # noqa: PTH116  (each second)
+            if self._opened is None or self._opened[0] != inodes:
+                self.close()
+                self._opened = inodes, (bpf.open_pinned(Path(self._paths[0])), bpf.open_pinned(Path(self._paths[1])))
+        except FileNotFoundError:
+            self.close()
+            return None
+        active, trial = self._opened[1]
+        (word,) = struct.unpack("=Q", bpf.lookup(active, bytes(4), 8) or bytes(8))
+        on_trial, instead, until = struct.unpack("=QQQ", bpf.lookup(trial, bytes(4), 24) or bytes(24))
+        seen = _active(word)
+        return Seen(seen, Trial(seen, _active(instead), until) if until and on_trial == word else None)
+
+    def close(self) -> None:
+        """Gives the descriptors back."""
+        for descriptor in self._opened[1] if self._opened else ():
+            os.close(descriptor)
+        self._opened = None
 
 
 def write_active(pins: Path, active: Active, trial: Trial | None = None) -> None:

@@ -1,4 +1,7 @@
-"""The filters at adapters (tc, clsact): attached by netlink to adapters of this network namespace, found, removed."""
+"""The filters at adapters (tc, clsact): attached by netlink to adapters of this network namespace, found, removed.
+
+pyroute2 attaches and removes; importing it takes 0.1 s, so who only looks does not.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from kpf_ebpf.facts import netlink
 from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.hooks import opened
 
@@ -58,8 +59,7 @@ def set_reach(pins: Path, netns_cookie: int, cgroup: Path, level: int) -> None:
 
 def names_here(chosen: Iterable[str] | None) -> dict[str, int]:
     """Adapters of this namespace by name, without the loopback device: those chosen, or (None) all."""
-    with IPRoute() as netlink:
-        links = {str(dict(link["attrs"])["IFLA_IFNAME"]): int(link["index"]) for link in netlink.get_links()}
+    links = {str(dict(link["attrs"])["IFLA_IFNAME"]): int(link["index"]) for link in netlink.links()}
     wanted = None if chosen is None else set(chosen)
     return {
         name: index for name, index in links.items() if index != LOOPBACK_INDEX and (wanted is None or name in wanted)
@@ -68,18 +68,24 @@ def names_here(chosen: Iterable[str] | None) -> dict[str, int]:
 
 def attach(pins: Path, indexes: Iterable[int]) -> None:
     """Attaches both filters to adapters, in the place of this instance's earlier ones. Raises OSError."""
+    chosen = tuple(indexes)
+    if not chosen:
+        return
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
     preference = _preference(pins)
-    with IPRoute() as netlink:
-        for index in indexes:
+    with IPRoute() as changes:
+        for index in chosen:
             try:
-                netlink.tc("add", "clsact", index)
+                changes.tc("add", "clsact", index)
             except NetlinkError as problem:
                 if problem.code != errno.EEXIST:
                     raise OSError(problem.code, f"clsact at adapter {index}: {problem}") from problem
             for way, parent in _PARENTS.items():
                 with opened(pins / f"adapter_{way}") as program:
                     try:
-                        netlink.tc(
+                        changes.tc(
                             "replace-filter", "bpf", index, 1, fd=program, name=f"kpf_{way}", parent=parent,
                             prio=preference, protocol=_EVERY_PROTOCOL, classid=1, direct_action=True,
                         )  # fmt: skip
@@ -90,18 +96,17 @@ def attach(pins: Path, indexes: Iterable[int]) -> None:
 def filters(pins: Path, adapters: dict[str, int]) -> tuple[Filter, ...]:
     """Which filters of this instance are there."""
     preference = _preference(pins)
-    with IPRoute() as netlink:
-        return tuple(
-            Filter(name, way, preference in _preferences(netlink, index, parent))
-            for name, index in adapters.items()
-            for way, parent in _PARENTS.items()
-        )
+    return tuple(
+        Filter(name, way, preference in _preferences(index, parent))
+        for name, index in adapters.items()
+        for way, parent in _PARENTS.items()
+    )
 
 
-def _preferences(netlink: IPRoute, index: int, parent: int) -> set[int]:
+def _preferences(index: int, parent: int) -> set[int]:
     try:
-        return {int(found["info"]) >> 16 for found in netlink.get_filters(index=index, parent=parent)}
-    except NetlinkError:
+        return netlink.preferences(index, parent)
+    except OSError:
         return set()
 
 
@@ -112,23 +117,26 @@ def detach(pins: Path, but: Iterable[str] = ()) -> None:
     """
     kept = set(but)
     preference = _preference(pins)
-    with IPRoute() as netlink:
-        for link in netlink.get_links():
-            index, found = int(link["index"]), False
-            if dict(link["attrs"]).get("IFLA_IFNAME") in kept:
-                continue
-            for parent in _PARENTS.values():
-                if preference in _preferences(netlink, index, parent):
-                    found = True
-                    _remove(netlink, "del-filter", "bpf", index, 1, parent=parent, prio=preference)
-            if found and not any(_preferences(netlink, index, parent) for parent in _PARENTS.values()):
-                _remove(netlink, "del", "clsact", index)
+    for link in netlink.links():
+        index, found = int(link["index"]), False
+        if dict(link["attrs"]).get("IFLA_IFNAME") in kept:
+            continue
+        for parent in _PARENTS.values():
+            if preference in _preferences(index, parent):
+                found = True
+                _remove("del-filter", "bpf", index, 1, parent=parent, prio=preference)
+        if found and not any(_preferences(index, parent) for parent in _PARENTS.values()):
+            _remove("del", "clsact", index)
 
 
-def _remove(netlink: IPRoute, *what: object, **which: int) -> None:
+def _remove(*what: object, **which: int) -> None:
     """Removes a filter or a qdisc; one that is gone with its adapter is gone. Raises OSError."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
     try:
-        netlink.tc(*what, **which, **({"protocol": _EVERY_PROTOCOL} if which else {}))
+        with IPRoute() as changes:
+            changes.tc(*what, **which, **({"protocol": _EVERY_PROTOCOL} if which else {}))
     except NetlinkError as problem:
         if problem.code not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
             raise OSError(problem.code, f"adapter {what[2]}: {problem}") from problem

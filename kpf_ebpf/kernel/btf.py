@@ -18,6 +18,7 @@ _KIND_STRUCT, _KIND_UNION, _KIND_FUNC = 4, 5, 12
 # Bytes that follow the 12-byte header of a record, per entry (vlen) and fixed, by kind.
 _PER_ENTRY = {4: 12, 5: 12, 6: 8, 13: 8, 15: 12, 19: 12}
 _FIXED = {1: 4, 3: 12, 14: 4, 17: 4}
+_SIZES = [(12 + _FIXED.get(kind, 0), _PER_ENTRY.get(kind, 0)) for kind in range(32)]
 
 
 class BtfError(Exception):
@@ -48,23 +49,25 @@ class Btf:
             raise BtfError(f"the kernel's type information starts with {magic:#x}, expected {MAGIC:#x}")
         type_at, type_size, string_at, _string_size = struct.unpack_from("<IIII", self._data, 8)
         self._strings = header + string_at
-        self._by_name: dict[int, list[int]] = {}
+        self._structures: dict[int, int] = {}
         self._place: dict[int, tuple[int, int, bool]] = {}
         self._functions: dict[int, int] = {}
+        self._members_of: dict[str, Mapping[str, Member]] = {}
+        data, place, functions = self._data, self._place, self._functions
         at, end, type_id = header + type_at, header + type_at + type_size, 0
-        unpack = struct.Struct("<III").unpack_from
-        while at < end:
-            name, info, _size = unpack(self._data, at)
+        unpack = struct.Struct("<II4x").unpack_from
+        while at < end:  # some 100,000 times
+            name, info = unpack(data, at)
             type_id += 1
-            kind, entries = info >> 24 & 31, info & 0xFFFF
-            if kind in (_KIND_STRUCT, _KIND_UNION):
-                self._place[type_id] = (at + 12, entries, bool(info >> 31))
+            kind = info >> 24 & 31
+            if kind == _KIND_FUNC:
+                functions[name] = type_id
+            elif kind in (_KIND_STRUCT, _KIND_UNION):
+                place[type_id] = at + 12, info & 0xFFFF, info >> 31 == 1
                 if name and kind == _KIND_STRUCT:
-                    self._by_name.setdefault(name, []).append(type_id)
-            elif kind == _KIND_FUNC:
-                self._functions[name] = type_id
-            at += 12 + _PER_ENTRY.get(kind, 0) * entries + _FIXED.get(kind, 0)
-        self._names = {self._text(name): ids for name, ids in self._by_name.items()}
+                    self._structures.setdefault(name, type_id)
+            fixed, each = _SIZES[kind]
+            at += fixed + each * (info & 0xFFFF) if each else fixed
 
     def _text(self, offset: int) -> str:
         start = self._strings + offset
@@ -84,17 +87,23 @@ class Btf:
 
     def members(self, structure: str) -> Mapping[str, Member]:
         """The members of a structure by name, those of anonymous inner structures and unions included."""
-        ids = self._names.get(structure)
-        if not ids:
-            raise BtfError(f"the kernel's type information has no struct {structure}")
-        return self._members(ids[0], 0)
+        if structure not in self._members_of:
+            type_id = self._named(structure, self._structures)
+            if type_id is None:
+                raise BtfError(f"the kernel's type information has no struct {structure}")
+            self._members_of[structure] = self._members(type_id, 0)
+        return self._members_of[structure]
 
     def function(self, name: str) -> int | None:
         """The type id of a function of the kernel; None: it has none of this name."""
+        return self._named(name, self._functions)
+
+    def _named(self, name: str, ids: Mapping[int, int]) -> int | None:
+        """Of ``ids``, which are by the place of their name, the one of this name."""
         needle = b"\0" + name.encode() + b"\0"
         at = self._data.find(needle, self._strings)
         while at >= 0:
-            if (type_id := self._functions.get(at + 1 - self._strings)) is not None:
+            if (type_id := ids.get(at + 1 - self._strings)) is not None:
                 return type_id
             at = self._data.find(needle, at + 1)
         return None

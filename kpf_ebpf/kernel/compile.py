@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 
+from kpf_ebpf.kernel import bpf, btf, maps
 from kpf_ebpf.kernel.compiled import Compiled, decode, encode, fetch, keep, key_of, unlink_maps
 
 SOURCES = ("kpf_abi.h", "parts.c", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c", "packet.c",
@@ -107,12 +108,18 @@ def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) 
 
 
 def compile_text(text: str, flags: list[str], folder: Path, scratch: Path) -> Compiled:
-    """Every program of a C text. Raises LoadError."""
+    """Every program of a C text. Raises LoadError.
+
+    Without debug information, which LLVM would carry through all its passes: a fifth of its time. BCC has a use for it
+    only where it makes the storage of sockets, and that is there already.
+    """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
-    flags = [*flags, f'-DKPF_PIN="{scratch}"', "-Werror=implicit-function-declaration", f"-I{folder}/stub/include"]
+    flags = [*flags, f'-DKPF_PIN="{scratch}"', "-g0", "-Werror=implicit-function-declaration"]
+    flags.append(f"-I{folder}/stub/include")
     environment = {**os.environ, "BCC_KERNEL_SOURCE": str(folder / "stub")}
     try:
+        _pin_storage(scratch)
         done = subprocess.run(
             [sys.executable, "-P", "-m", __name__],
             input=json.dumps({"text": text, "flags": flags}).encode(),
@@ -129,6 +136,27 @@ def compile_text(text: str, flags: list[str], folder: Path, scratch: Path) -> Co
         raise LoadError(f"the compiler gave up: {telling(lines)}; run `kpf-ebpf doctor`") from problem
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _pin_storage(scratch: Path) -> None:
+    """Makes the maps that cannot be made without types, where BCC looks for them. Raises LoadError."""
+    described, values = btf.locked_types(maps.LOCKED)
+    types = -1
+    try:
+        types = bpf.load_btf(described)
+        for name, spec in maps.MAPS.items():
+            if spec.kind == "sk_storage":
+                of_values = types, btf.LOCKED_KEY, values[name]
+                storage = bpf.create_map(spec.type, spec.key_size, spec.value_size, 0, spec.flags, types=of_values)
+                try:
+                    bpf.pin(storage, scratch / name)
+                finally:
+                    os.close(storage)
+    except OSError as problem:
+        raise LoadError(f"the maps could not be made: {problem.strerror}; run `kpf-ebpf doctor`") from problem
+    finally:
+        if types >= 0:
+            os.close(types)
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from kpf_ebpf.facts.addresses import number
 from kpf_ebpf.facts.model import NameFact
@@ -52,14 +52,20 @@ class WatchedFile:
 
     def has_changed(self) -> bool:
         """Tell whether the file is another one than at the last call; the first call says yes."""
-        try:
-            now = Path(self.path).stat()
-            stamp = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-        except OSError:
-            stamp = None
-        before, self._stamp = self._stamp, stamp
-        return stamp != before
+        before, self._stamp = self._stamp, self._look()
+        return self._stamp != before
+
+    def would_change(self) -> bool:
+        """Tell what ``has_changed`` would."""
+        return self._stamp != self._look()
 
     def text(self) -> str:
         """The file's text; "" if it cannot be read."""
         return read_text(self.path) or ""
+
+    def _look(self) -> tuple[int, ...] | None:
+        try:
+            now = os.stat(self.path)  # noqa: PTH116  (each second)
+        except OSError:
+            return None
+        return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns

@@ -1,4 +1,7 @@
-"""NameKeeper: one thread keeps names true; whoever asks it never waits for the network."""
+"""NameKeeper: one thread keeps names true; whoever asks it never waits for the network.
+
+It sleeps until a name is to be asked for: that a file changed is seen at once by whoever asks what became of the names.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from kpf_ebpf.names.files import HOSTS, RESOLV_CONF, WatchedFile, system_resolve
 from kpf_ebpf.names.model import Counts, Failed, NameState, Pace, Resolver
 
 ENDED = "name resolution has ended unexpectedly"
+LOOKS_ASLEEP = 15
+"""Looks of others after which the thread looks by itself, whoever asks or does not."""
 _JOIN_SECONDS = 5.0
 
 
@@ -51,7 +56,7 @@ class NameKeeper:
         self._system: tuple[Resolver, ...] = ()
         self._used: tuple[Resolver, ...] = ()
         self._is_new = False
-        self._next_look = -float("inf")
+        self._look_due = -float("inf")
         self._over = False
         self._thread: threading.Thread | None = None
 
@@ -94,11 +99,13 @@ class NameKeeper:
 
     def changed(self) -> bool:
         """Tell whether the address set of any name changed since the last call. Cheap."""
+        self._watch()
         with self._lock:
             return self._book.changed(self._clock())
 
     def states(self) -> dict[str, NameState]:
         """Every name with its address set, and how it is doing."""
+        self._watch()
         with self._lock:
             states = self._book.states(self._clock())
         if self._thread is not None and not self._thread.is_alive() and not self._over:
@@ -121,6 +128,15 @@ class NameKeeper:
                 return
         self._asker.close()
 
+    def _watch(self) -> None:
+        """Wakes the thread where /etc/hosts or /etc/resolv.conf says something else; looks now and then only."""
+        now = self._clock()
+        if self._over or self._thread is None or now < self._look_due:
+            return
+        self._look_due = now + self._pace.look
+        if self._hosts.would_change() or self._resolv_conf.would_change():
+            self._asker.wake()
+
     def _work(self) -> None:
         while not self._over:
             self._look()
@@ -134,7 +150,7 @@ class NameKeeper:
         for question in questions:
             self._asker.ask(question)
         self._counts["asked"] += len(questions)
-        finished = self._asker.wait(min(begins, self._next_look) - self._clock())
+        finished = self._asker.wait(min(begins - self._clock(), LOOKS_ASLEEP * self._pace.look))
         for question, outcome in finished:
             with self._lock:
                 refused = self._book.take(question, outcome, self._clock())
@@ -142,14 +158,11 @@ class NameKeeper:
             self._counts["failed" if isinstance(outcome, Failed) else "answered"] += 1
 
     def _look(self) -> None:
-        """At times, and after a ``retarget``: read /etc/hosts and /etc/resolv.conf where there is something new."""
+        """Read /etc/hosts and /etc/resolv.conf where there is something new: at each turn, so after any wake."""
         now = self._clock()
         with self._lock:
             is_new, self._is_new = self._is_new, False
             names, wanted = self._book.names(), self._wanted
-        if not is_new and now < self._next_look:
-            return
-        self._next_look = now + self._pace.look
         if self._hosts.has_changed() or is_new:
             listed = parse_hosts(self._hosts.text(), names)
             for begin in range(0, len(names), MAX_AT_ONCE):  # nobody waits long for the lock

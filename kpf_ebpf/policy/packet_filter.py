@@ -15,6 +15,7 @@ from kpf_ebpf.policy.transport import ICMP, ICMPV6, PROTOCOLS, WITH_PORTS, icmp_
 from kpf_ebpf.policy.words import WordError, label
 
 _BOTH_FAMILIES = frozenset({4, 6})
+_ANYWHERE = Endpoint()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,15 @@ class KnownGroups:
 def packet_filter(root: Table, groups: KnownGroups) -> tuple[PacketFilterRule, ...]:
     """Read every [[packet-filter]] entry that has no mistake, in order."""
     rules = []
-    first_lines: dict[str, int] = {}
+    first: dict[str, int] = {}
     for index, value in root.entries("packet-filter", limits.MAX_PACKET_FILTER):
         name = value.get("description") if isinstance(value, dict) else None
         title = f'packet-filter "{label(name)}"' if isinstance(name, str) and name else f"packet-filter #{index + 1}"
         table = Table(root.report, ("packet-filter", index), title, value)
         rule = _rule(table, groups)
-        if isinstance(name, str) and name in first_lines:
-            table.error("description", WordError(name, f"a description of its own; line {first_lines[name]} has it"))
-        elif isinstance(name, str):
-            first_lines[name] = table.report.where((*table.path, "description")).line
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            line = table.report.where(("packet-filter", first[name], "description")).line
+            table.error("description", WordError(name, f"a description of its own; line {line} has it"))
         if rule is not None:
             rules.append(rule)
     return tuple(rules)
@@ -88,7 +88,7 @@ def _rule(table: Table, groups: KnownGroups) -> PacketFilterRule | None:
 
 
 def _distinct(found: list[Any] | None) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(found or ()))
+    return tuple(found) if found and len(found) == 1 else tuple(dict.fromkeys(found or ()))
 
 
 def _icmp_types(table: Table, protocols: list[int] | None) -> tuple[tuple[int, int], ...]:
@@ -104,6 +104,9 @@ def _icmp_types(table: Table, protocols: list[int] | None) -> tuple[tuple[int, i
 
 
 def _endpoint(table: Table, key: str, groups: KnownGroups, protocols: list[int] | None) -> Endpoint | None:
+    if key not in table:
+        table.know(key)
+        return _ANYWHERE
     inner = table.table(key)
     addresses = inner.words("address", lambda word: point_set(word, groups.names))
     port_ranges = inner.words("port", ports)
@@ -141,6 +144,8 @@ def _set_families(addresses: AddressSet, groups: KnownGroups) -> frozenset[int]:
 
 
 def _check_families(table: Table, protocols: list[int], local: Endpoint, remote: Endpoint, groups: KnownGroups) -> None:
+    if local is _ANYWHERE and remote is _ANYWHERE:
+        return
     possible = _BOTH_FAMILIES
     if protocols and set(protocols) <= {ICMP, ICMPV6}:
         possible = frozenset(4 if number == ICMP else 6 for number in protocols)

@@ -56,6 +56,8 @@ def union(parts: Iterable[AddressSet]) -> AddressSet:
     every = tuple(parts)
     if not every:
         return ANY_ADDRESS
+    if len(every) == 1 and len(every[0].ranges) <= 1:
+        return every[0]
     return AddressSet(
         any=any(part.any for part in every),
         ranges=merged(item for part in every for item in part.ranges),

@@ -66,7 +66,7 @@ class Table:
         self.path = path
         self.rule = rule
         self._prefix = prefix
-        self._known: list[str] = []
+        self._known: set[str] = set()
         self.broken = False
         """True once a key of this table has been refused."""
         if not isinstance(value, dict):
@@ -96,9 +96,13 @@ class Table:
         """Note a warning at ``key``."""
         self.report.warn(self.report.where((*self.path, key)), self.rule, self._prefix + key, error)
 
+    def know(self, key: str) -> None:
+        """Let ``key`` be there, or not."""
+        self._known.add(key)
+
     def take(self, key: str, read: Callable[[Any], T], default: T) -> T:
         """Return ``read`` of the value of ``key``; ``default`` if it is not there or ``read`` raised WordError."""
-        self._known.append(key)
+        self._known.add(key)
         if key not in self._data:
             return default
         try:
@@ -110,7 +114,7 @@ class Table:
     def require(self, key: str, read: Callable[[Any], T], expected: str) -> T | None:
         """Return ``read`` of the value of ``key``, or None after noting that it is missing or wrong."""
         if key not in self._data:
-            self._known.append(key)
+            self._known.add(key)
             self.broken = True
             self.report.error(self.where, self.rule, self._prefix + key, WordError("(missing)", expected))
             return None
@@ -123,16 +127,26 @@ class Table:
         Nothing there, or with ``any_word`` the word "any", gives an empty list; an empty list is refused, as it could
         be read as nothing or as anything.
         """
-        self._known.append(key)
-        value = self._data.get(key, [])
-        if key not in self._data or (any_word and value == "any"):
+        self._known.add(key)
+        if key not in self._data:
             return []
-        listed = value if isinstance(value, list) else [value]
+        value = self._data[key]
+        if isinstance(value, list):
+            return self._listed(key, value, read, any_word)
+        if any_word and value == "any":
+            return []
+        try:
+            return [read(value)]
+        except WordError as error:
+            self.error(key, error)
+            return None
+
+    def _listed(self, key: str, listed: list[Any], read: Callable[[Any], T], any_word: bool) -> list[T] | None:
         if not listed:
-            self.error(key, WordError(value, "at least one word; leave the key out for any"))
+            self.error(key, WordError(listed, "at least one word; leave the key out for any"))
             return None
         if len(listed) > limits.MAX_WORDS:
-            self.error(key, WordError(value, f"at most {limits.MAX_WORDS} words; put addresses into a group"))
+            self.error(key, WordError(listed, f"at most {limits.MAX_WORDS} words; put addresses into a group"))
             return None
         done = []
         for index, word in enumerate(listed):
@@ -146,13 +160,13 @@ class Table:
 
     def table(self, key: str) -> Table:
         """Return the inner table at ``key``, an empty one if it is not there."""
-        self._known.append(key)
+        self._known.add(key)
         prefix = f"{self._prefix}{key}."
         return Table(self.report, (*self.path, key), self.rule, self._data.get(key, {}), prefix)
 
     def entries(self, key: str, most: int) -> Iterator[tuple[int, Any]]:
         """Yield (index, value) of the list of tables [[key]], of which there may be ``most``."""
-        self._known.append(key)
+        self._known.add(key)
         value = self._data.get(key, [])
         if not isinstance(value, list):
             self.error(key, WordError(value, f"a list of tables, each under [[{key}]]"))
@@ -164,6 +178,8 @@ class Table:
 
     def finish(self) -> None:
         """Note every key that nobody took."""
+        if self._data.keys() <= self._known:
+            return
         for key in self._data:
             if key in self._known:
                 continue

@@ -1,19 +1,20 @@
 """Which line of a TOML document a key or list element stands on, which tomllib does not tell.
 
-``read_toml`` lets tomllib judge the document; ``line_numbers`` then walks the accepted text once more, knowing that it
-is valid, and only has to find its way.
+``read_toml`` lets tomllib judge the document, unless it is as policies usually are; ``line_numbers`` then walks the
+accepted text once more, knowing that it is valid, and only has to find its way.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kpf_ebpf.policy.errors import Finding, PolicyError
 from kpf_ebpf.policy.limits import MAX_KEY_PARTS, MAX_PLACES, MAX_POLICY_BYTES
 from kpf_ebpf.policy.model import Where
+from kpf_ebpf.policy.toml_usual import Heads, read_usual
 
 KeyPath = tuple[str | int, ...]
 """Keys and list indexes from the document's root, such as ("packet-filter", 3, "remote", "port")."""
@@ -48,6 +49,10 @@ def read_toml(data: bytes, file: str) -> tuple[dict[str, Any], Mapping[KeyPath, 
     are not UTF-8, or are not TOML.
     """
     text = _decoded(data, file)
+    usual = read_usual(text)
+    if usual is not None:
+        document, heads = usual
+        return document, _LinesWhenAsked(heads, text)
     long_key = _LONG_KEY.search(text)
     if long_key:
         line = text.count("\n", 0, long_key.end()) + 1
@@ -77,11 +82,36 @@ def line_numbers(text: str) -> Mapping[KeyPath, int]:
     return scanner.lines
 
 
+class _LinesWhenAsked(Mapping[KeyPath, int]):
+    """``line_numbers`` of a text of which the ``heads`` are known: all are found once another one is asked for."""
+
+    def __init__(self, heads: Heads, text: str) -> None:
+        self._heads = heads
+        self._text = text
+        self._all: Mapping[KeyPath, int] | None = None
+
+    def __getitem__(self, path: KeyPath) -> int:
+        line = self._heads.get(path)
+        return self._found()[path] if line is None else line
+
+    def __iter__(self) -> Iterator[KeyPath]:
+        return iter(self._found())
+
+    def __len__(self) -> int:
+        return len(self._found())
+
+    def _found(self) -> Mapping[KeyPath, int]:
+        if self._all is None:
+            self._all = line_numbers(self._text)
+        return self._all
+
+
 def line_of(lines: Mapping[KeyPath, int], path: KeyPath) -> int:
     """Return the line of ``path`` or of the nearest thing around it that has one; 0 if there is none."""
     for length in range(len(path), 0, -1):
-        if path[:length] in lines:
-            return lines[path[:length]]
+        line = lines.get(path[:length])
+        if line is not None:
+            return line
     return 0
 
 

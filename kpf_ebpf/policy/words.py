@@ -42,6 +42,8 @@ def _shown_list(value: list[Any]) -> str:
 
 def label(text: str) -> str:
     """Return ``text`` fit for a message on a terminal: printable, cut to MAX_SHOWN characters."""
+    if 0 < len(text) <= limits.MAX_SHOWN and text.isprintable():
+        return text
     return "".join(char if char.isprintable() else "?" for char in shown(text))
 
 
@@ -71,11 +73,11 @@ def number(value: Any, first: int, last: int, expected: str) -> int:
 def one_of(value: Any, known: Iterable[str]) -> str:
     """Return ``value`` if it is one of the strings ``known``; else raise WordError with the nearest as suggestion."""
     words = tuple(known)
+    if isinstance(value, str) and value in words:
+        return value
     expected = " or ".join(f'"{word}"' for word in words)
     word = text(value, expected)
-    if word not in words:
-        raise WordError(word, expected, near(word, words))
-    return word
+    raise WordError(word, expected, near(word, words))
 
 
 def switch(value: Any) -> bool:
@@ -87,16 +89,20 @@ def switch(value: Any) -> bool:
     return value
 
 
+_ACTIONS = {member.value: member for member in Action}
+_DIRECTIONS = {member.value: member for member in Direction}
+
+
 def action(value: Any) -> Action:
     """Return "permit" or "deny" as Action. Raises WordError; "ask" has its own sentence."""
     if value == "ask":
         raise WordError(value, '"permit" or "deny"; "ask" is not available yet')
-    return Action(one_of(value, [member.value for member in Action]))
+    return _ACTIONS[one_of(value, _ACTIONS)]
 
 
 def direction(value: Any) -> Direction:
     """Return "in", "out" or "both" as Direction, or raise WordError."""
-    return Direction(one_of(value, [member.value for member in Direction]))
+    return _DIRECTIONS[one_of(value, _DIRECTIONS)]
 
 
 def description(value: Any) -> str:

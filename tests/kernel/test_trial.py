@@ -15,6 +15,7 @@ from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.active import (
     Active,
     Trial,
+    Watch,
     beat,
     end_trial,
     may_open,
@@ -144,3 +145,26 @@ def test_a_trial_that_ends_in_a_policy_that_opens_needs_the_heartbeat_before(ker
     apply(pins, image(kernel, "deny"))
     write_active(pins, Active(read_active(pins).generation + 1, False, read_active(pins).slot))
     assert verdict(kernel) == "EPERM", "closed: nobody needs to live"
+
+
+def test_who_watches_sees_what_is_active_and_on_trial(kernel: Kernel) -> None:
+    """What is read by descriptors that stay open is what is read by opening them; also of maps pinned anew."""
+    pins = kernel.programs.pins
+    watch = Watch(pins)
+    apply(pins, image(kernel, "permit"), manner=Manner(opens=True))
+    apply(pins, image(kernel, "deny"), manner=Manner(until=moment(LATER)))
+    for until in (LATER, -1):
+        active = read_active(pins)
+        write_active(pins, active, Trial(active, Active(1, False, 0, opens=True), moment(until)))
+        seen = watch.look()
+        assert seen is not None
+        assert (seen.active, seen.trial) == (read_active(pins), read_trial(pins))
+        assert (seen.is_unsettled, seen.may_open) == (until < 0, True)
+    (pins / "trial").rename(pins / "elsewhere")
+    assert watch.look() is None
+    (pins / "elsewhere").rename(pins / "trial")
+    end_trial(pins)
+    seen = watch.look()
+    assert seen is not None
+    assert (seen.trial, seen.is_unsettled, seen.may_open) == (None, False, False)
+    watch.close()

@@ -9,7 +9,15 @@ import pytest
 
 from kpf_ebpf.facts import system
 from kpf_ebpf.facts.addresses import number
-from kpf_ebpf.facts.system import cgroup_mount, find_cgroups, find_users, list_folder, parse_resolvers, read_text
+from kpf_ebpf.facts.system import (
+    Listings,
+    cgroup_mount,
+    find_cgroups,
+    find_users,
+    list_folder,
+    parse_resolvers,
+    read_text,
+)
 
 
 def inode(path: Path) -> int:
@@ -135,3 +143,17 @@ def test_a_folder_is_listed_in_order(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     assert list_folder(str(tmp_path)) == ("a", "b")
     assert list_folder(str(tmp_path / "missing")) == ()
+
+
+def test_a_folder_that_is_listed_again_and_again_is_always_as_it_is(tmp_path: Path) -> None:
+    """Also where two changes follow each other so fast that the folder's time does not tell them apart."""
+    listed = Listings()
+    assert listed(str(tmp_path / "none")) == ()
+    for index in range(200):
+        (tmp_path / str(index)).touch()
+        assert len(listed(str(tmp_path))) == index + 1
+    os.utime(tmp_path, (1, 1))
+    for _ in range(2):
+        assert listed(str(tmp_path)) == list_folder(str(tmp_path))
+    (tmp_path / "0").unlink()
+    assert listed(str(tmp_path)) == list_folder(str(tmp_path))
