@@ -147,8 +147,8 @@ static __always_inline int kpf_read_rule(u32 slot, u32 position, struct kpf_rule
     all = bpf_map_lookup_elem(rules_of, &zero);
     if (!all || at >= KPF_RULES)
         return -1;
-    asm volatile("" : "+r"(at)); /* else the check is of a copy, and the verifier does not see it */
-    *rule = all->rule[at];
+    asm volatile("" : "+r"(at)); /* else the check is of a copy, or left out, and the verifier does not see it */
+    *rule = all->rule[at & (KPF_RULES - 1)];
     return 0;
 }
 

@@ -11,6 +11,7 @@ from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import Made, Terms, View, enforce, switch
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import COMMAND, Instance
+from kpf_ebpf.engine.hosts import rows_of
 from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.engine.session import guarded
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_files
@@ -19,6 +20,7 @@ from kpf_ebpf.facts.system import home_cookie
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import load
 from kpf_ebpf.kernel.active import read_active, read_trial
+from kpf_ebpf.kernel.apply import spread
 from kpf_ebpf.resolve.model import ResolvedApplication
 
 
@@ -131,9 +133,10 @@ def accept_program(instance: Instance, path: str) -> ResolvedApplication:
         digests = {
             word: fact.sha256 if os.path.realpath(word) == target else digest for word, digest in before.digests.items()
         }
-        made = replace(before, resolved=resolved, counters=dict(image.counters), digests=digests)
+        made = replace(before, resolved=resolved, counters=dict(image.counters), digests=digests, rows=rows_of(image))
         pending = read_trial(instance.pins)
         last_good.keep(instance, switch(instance, made, image, before, pending.until if pending else None))
+        spread(instance.pins)
         return next(one for one in accepted if one.path == target)
 
 

@@ -9,6 +9,7 @@ from kpf_ebpf.engine import last_good, password, records
 from kpf_ebpf.engine.accepted import Accepted, digests, keep_accepted
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.hosts import rows_of
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced, Pending
 from kpf_ebpf.engine.snapshot import ReadPolicy, warnings
@@ -21,7 +22,7 @@ from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.image.rows import TooManyRules
 from kpf_ebpf.kernel.active import read_active, read_trial
-from kpf_ebpf.kernel.apply import Contents, Manner, apply
+from kpf_ebpf.kernel.apply import Contents, Manner, apply, spread
 from kpf_ebpf.names.files import without_network
 from kpf_ebpf.resolve.resolve import resolve
 
@@ -89,10 +90,14 @@ Guard = Callable[[MapImage], Session | None]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """On what terms a policy becomes the enforced one: on trial until a moment, and whose session must live on."""
+    """On what terms a policy becomes the enforced one: on trial until a moment, and whose session must live on.
+
+    ``final``: else there may be a way back to the image before, which is left in its place.
+    """
 
     until: int | None = None
     guard: Guard = lambda image: None
+    final: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,7 @@ def enforce(
         prints=ready.prints,
         digests=digests(ready.facts, before.digests if before else good.digests if good else {}),
         contents=before.contents if before else {},
+        rows=rows_of(ready.image),
         session=session,
         words=application_words(read.policy),
         resolvers=None if isinstance(resolvers := read.policy.preferences.resolvers, str) else resolvers,
@@ -159,7 +165,10 @@ def enforce(
     else:
         until = terms.until
         _write_pending(instance, before, until)
-    return Made(before, switch(instance, made, ready.image, before, until), ready.facts, ready.image)
+    switched = switch(instance, made, ready.image, before, until)
+    if terms is None or terms.final:
+        spread(instance.pins)
+    return Made(before, switched, ready.facts, ready.image)
 
 
 def _with_session(ready: Prepared, session: Session, before: Enforced | None) -> Prepared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,6 +77,26 @@ class Enforced:
         """The image the kernel has, compiled once more."""
         return compile_image(self.resolved, self.counters)
 
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Of hosts, and of hosts that share an address (separated by spaces): the rows of the rules that name any of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renamed:
+    """What became of hosts since a policy was enforced as generation ``base``: the record of that is kept as it was."""
+
+    base: int
+    generation: int
+    names: tuple[NameFact, ...]
+    hosts: dict[str, tuple[int, ...]]
+
+    def of(self, enforced: Enforced) -> Enforced:
+        """The record with these hosts; another generation's as it is."""
+        if enforced.generation != self.base:
+            return enforced
+        resolved = replace(enforced.resolved, hosts=self.hosts)
+        return replace(enforced, generation=self.generation, names=self.names, resolved=resolved)
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -145,6 +165,7 @@ class KeptNames:
 def _path(instance: Instance, kind: type[Any]) -> Path:
     names = {
         Enforced: "enforced.json",
+        Renamed: "renamed.json",
         Attachment: "attachment.json",
         EngineProcess: "engine.json",
         Losses: "losses.json",
@@ -154,7 +175,9 @@ def _path(instance: Instance, kind: type[Any]) -> Path:
     return instance.run / names[kind]
 
 
-def write(instance: Instance, record: Enforced | Attachment | EngineProcess | Losses | KeptNames | Pending) -> None:
+def write(
+    instance: Instance, record: Enforced | Renamed | Attachment | EngineProcess | Losses | KeptNames | Pending
+) -> None:
     """Replaces the record of this kind."""
     write_file(_path(instance, type(record)), json.dumps(_converter.unstructure(record)))
 
@@ -174,11 +197,14 @@ def read(instance: Instance, kind: type[T]) -> T | None:
 
 def enforced(instance: Instance) -> Enforced | None:
     """What the kernel enforces; None: nothing. Raises EngineError if its record is damaged."""
-    return read(instance, Enforced) if (instance.pins / "active").exists() else None
+    if not (instance.pins / "active").exists():
+        return None
+    found, renamed = read(instance, Enforced), read(instance, Renamed)
+    return renamed.of(found) if found and renamed else found
 
 
 def changed_at(instance: Instance, kind: type[Any] = Enforced) -> int:
-    """When the record of a kind was last replaced (ns); 0: there is none."""
+    """When the record of a kind was last replaced (ns); 0: there is none. Renamed hosts are a record of their own."""
     try:
         return _path(instance, kind).stat().st_mtime_ns
     except OSError:

@@ -12,6 +12,7 @@ from kpf_ebpf.engine.control import resolve_again
 from kpf_ebpf.engine.enforce import View
 from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
+from kpf_ebpf.engine.hosts import Hosts, follow, hosts_of
 from kpf_ebpf.engine.naming import Naming
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced
@@ -61,6 +62,7 @@ class Refresher:
         self._seen: dict[str, Print] = {}
         self._snapshot: Snapshot | None = None
         self._facts: Facts | None = None
+        self._hosts: Hosts | None = None
         self._generation = -1
         self._session: Session | None = None
         self._session_over = False
@@ -79,6 +81,7 @@ class Refresher:
         self._seen = enforced.prints
         self._walk_due = 0.0
         self._naming.retarget(enforced)
+        self._hosts = hosts_of(self._instance, enforced)
         self._session = enforced.session
         if enforced.generation != self._generation:
             self._facts, self._generation, self.refused = None, enforced.generation, ()  # another command's work
@@ -135,6 +138,8 @@ class Refresher:
 
     def _resolve(self) -> bool:
         """False: it could not be done, and what moved is looked at again. Another command at work: at once."""
+        if not (self._moved or self._groups_moved or self._session_over) and self._follow():
+            return True
         read = self._read_groups() if self._groups_moved else None
         view = View(self._naming.facts, self._facts, frozenset(self._moved) if self._facts else EVERYTHING)
         try:
@@ -148,6 +153,24 @@ class Refresher:
         if made.before is not None:
             self._tell(made.before, made.enforced)
         self._moved, self._again, self._groups_moved, self._session_over = set(), False, False, False
+        return True
+
+    def _follow(self) -> bool:
+        """Whether new addresses of hosts are all that changed, and are followed; or another command is at work."""
+        before = self._hosts
+        if before is None:
+            return False
+        facts = self._naming.facts(tuple(fact.name for fact in before.names))
+        try:
+            self._hosts = follow(self._instance, before, facts.values()) or before
+        except Busy:
+            return True
+        if self._hosts is before:
+            return False
+        self._generation, self._again = self._hosts.generation, False
+        if self._facts is not None:
+            self._facts = replace(self._facts, names={**self._facts.names, **facts})
+        self._tell_names(before.names, self._hosts.names)
         return True
 
     def _read_groups(self) -> ReadPolicy | None:
@@ -167,8 +190,11 @@ class Refresher:
     def _tell(self, before: Enforced, after: Enforced) -> None:
         for line in changes(before.resolved.applications, after.resolved.applications):
             _say(line)
-        known = {fact.name: fact for fact in before.names}
-        for fact in after.names:
+        self._tell_names(before.names, after.names)
+
+    def _tell_names(self, before: tuple[NameFact, ...], after: tuple[NameFact, ...]) -> None:
+        known = {fact.name: fact for fact in before}
+        for fact in after:
             former = known.get(fact.name, NameFact(fact.name))
             if former.addresses != fact.addresses:
                 self._on_name(former, fact)

@@ -203,7 +203,7 @@ class Engine:
         changed = records.changed_at(self._instance)
         if changed == self._read_at:
             return
-        enforced = records.read(self._instance, Enforced)
+        enforced = records.enforced(self._instance)
         if enforced is None:
             return
         self._read_at = changed

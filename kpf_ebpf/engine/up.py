@@ -21,6 +21,7 @@ from kpf_ebpf.engine.snapshot import ReadPolicy
 from kpf_ebpf.kernel import adapters, hooks
 from kpf_ebpf.kernel.active import Active, Trial, read_active, read_trial, write_active
 from kpf_ebpf.kernel.adopt import adopt
+from kpf_ebpf.kernel.apply import spread
 from kpf_ebpf.kernel.compile import LoadError
 from kpf_ebpf.kernel.hooks import AttachError
 from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, Programs, load
@@ -127,7 +128,7 @@ def _replace(
     adapters.set_reach(instance.pins, home, Path(place.folder), len(Path(place.path).parts) - 1)
     _filter_adapters(instance, place)
     until, wish = manner
-    terms = Terms(until, guarded(programs.identify, place, wish.sure or until is not None))
+    terms = Terms(until, guarded(programs.identify, place, wish.sure or until is not None), final=False)
     former, former_trial = read_active(instance.pins), read_trial(instance.pins)
     with Heart(instance.pins):  # until the Engine has a heart of its own
         tell("resolving the policy")
@@ -139,6 +140,7 @@ def _replace(
             if before is not None:
                 _go_back(instance, former, former_trial, before)
             raise EngineError(f"the canary did not prove enforcement: {sung.detail}; what was enforced before stands")
+        spread(instance.pins)
         records.write(instance, place)
         last_good.keep(instance, enforced)
         if old_place is not None and old_place.folder != place.folder:

@@ -1,4 +1,4 @@
-"""The layouts of a compiled policy: the section "an image" of bpf/kpf_abi.h, whose other structs abi.py has."""
+"""The layouts of a compiled policy: bpf/kpf_image.h, the second part of the contract; abi.py has the first."""
 
 from __future__ import annotations
 

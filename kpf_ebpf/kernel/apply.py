@@ -9,12 +9,13 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import MapImage
-from kpf_ebpf.kernel import abi, bpf, cgroups, maps, scripts
+from kpf_ebpf.kernel import abi, bpf, cgroups, maps, named, scripts
 from kpf_ebpf.kernel.active import Active, Trial, grant, read_active, read_trial, write_active
 from kpf_ebpf.kernel.counters import possible_cpus
 from kpf_ebpf.kernel.hooks import opened
@@ -44,9 +45,70 @@ def fill_slot(
             shared = model if known is not None and known.get(name) == contents[name] else None
             inner = _found_inner(outer, shared, pins / name, contents[name]) or _new_inner(name, items)
             _keep(pins / name, contents[name], inner)
-            if _held(outer, slot) != bpf.identity_of(inner):  # the kernel waits for its programs at each update
-                bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
+    _hang_up(pins, (slot,))
+    row = image.rows.numbers
+    named.put(pins, slot, {address: (row[local], row[remote]) for address, (local, remote) in image.named.items()})
     return contents
+
+
+def _hang_up(pins: Path, slots: Iterable[int]) -> None:
+    """Puts the inner maps that were made last into slots that no program reads.
+
+    The kernel waits for its programs at each update, so all are made at the same time, and wait together.
+    """
+
+    def one(name: str, slot: int) -> None:
+        inner = _made[pins / name][1]
+        with opened(pins / name) as outer:
+            if _held(outer, slot) != bpf.identity_of(inner):
+                bpf.update(outer, struct.pack("=I", slot), struct.pack("=I", inner))
+
+    places = [(name, slot) for name in maps.INNER_MAPS for slot in slots]
+    with ThreadPoolExecutor(len(places)) as together:
+        for done in [together.submit(one, *where) for where in places]:
+            done.result()
+
+
+def spread(pins: Path) -> None:
+    """Puts what is active into the other slots, too, but for one that a trial may end in.
+
+    So nothing is kept of what was before, and the next change of hosts' addresses finds all the rest in its place. Only
+    by the process that made the image active, and once nothing will go back to the one before. Raises OSError.
+    """
+    before, trial = read_active(pins), read_trial(pins)
+    others = set(range(abi.SLOTS)) - {before.slot, trial.instead.slot if trial else None}
+    _hang_up(pins, others)
+
+
+def rename(pins: Path, rows: Mapping[int, named.Rows], announce: Callable[[int], None]) -> int | None:
+    """Makes an image active that is the active one, but for the addresses of hosts; returns its generation.
+
+    ``rows``: the rules that name each address. ``announce`` as for ``apply``. None: another slot does not hold the rest
+    (see ``spread``), so that the whole image is to be applied. Raises OSError; the old image then stays active.
+    """
+    before, trial = read_active(pins), read_trial(pins)
+    if before.slot is None:
+        return None
+    slot = _next_slot(before, trial)
+    for name in maps.INNER_MAPS:
+        with opened(pins / name) as outer:
+            if not _held(outer, slot) or _held(outer, slot) != _held(outer, before.slot):
+                return None
+    named.put(pins, slot, rows)
+    generation = before.generation + 1
+    announce(generation)
+    active = Active(generation, before.stop_all, slot, before.opens)
+    write_active(pins, active, Trial(active, trial.instead, trial.until) if trial else None)
+    _wait_for_programs()
+    return generation
+
+
+def _next_slot(before: Active, trial: Trial | None) -> int:
+    """The slot that the next image goes into: not the active one, nor the one that a trial may end in."""
+    if before.slot is None:
+        return 0
+    turns = [(before.slot + turn) % abi.SLOTS for turn in range(1, abi.SLOTS)]
+    return next(one for one in turns if trial is None or one != trial.instead.slot)
 
 
 def _held(outer: int, slot: int) -> int:
@@ -132,10 +194,7 @@ def apply(
     """
     manner = manner or Manner()
     before, trial = read_active(pins), read_trial(pins)
-    turns = [((before.slot or 0) + turn) % abi.SLOTS for turn in range(1, abi.SLOTS)]
-    slot = 0 if before.slot is None else next(one for one in turns if trial is None or one != trial.instead.slot)
-    if trial is not None:
-        _wait_for_programs()  # with one slot less, this one may be the one that was just left
+    slot = _next_slot(before, trial)
     contents = fill_slot(pins, image, slot, before.slot, manner.known)
     zero = bytes(24 * possible_cpus())
     with opened(pins / "counters") as fd:
@@ -153,6 +212,7 @@ def apply(
     if manner.until is None:
         scripts.keep(pins, set(named))
         cgroups.keep(pins, image.policy.cgroups)
+    _wait_for_programs()  # whoever fills a slot relies on it: none is read any more but the active one
     return generation
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import ApplicationEntry, MapImage
-from kpf_ebpf.image.prefixes import place
 from kpf_ebpf.image.rows import summary
 from kpf_ebpf.kernel import abi
 from kpf_ebpf.policy.model import V4_BASE, Action
@@ -132,15 +131,6 @@ def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
             *(struct.pack(f"={len(table)}I", *table) for table in tables),
         )
     )
-
-
-def pack_names(image: MapImage, slot: int) -> dict[bytes, bytes]:
-    """The elements of ``named`` for an image in a slot."""
-    row = image.rows.numbers
-    return {
-        pack_named(slot, place(address)): struct.pack("=II", row[local], row[remote])
-        for address, (local, remote) in image.named.items()
-    }
 
 
 def pack_image(image: MapImage) -> dict[str, Packed]:

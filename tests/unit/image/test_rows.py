@@ -26,9 +26,9 @@ def test_every_vector_is_found_again_in_its_row(vectors: list[int]) -> None:
 
 @given(VECTORS)
 def test_equal_vectors_and_equal_chunks_are_there_once(vectors: list[int]) -> None:
-    """Numbers are given in the order of appearance; chunk 0 is the empty one."""
+    """Numbers are given in the order of appearance; row 0 and chunk 0 are the empty ones."""
     made = make_rows(vectors, POSITIONS)
-    assert list(made.numbers) == list(dict.fromkeys(vectors))
+    assert list(made.numbers) == list(dict.fromkeys([0, *vectors]))
     assert [made.numbers[vector] for vector in made.numbers] == list(range(len(made.rows)))
     assert len(set(made.rows)) == len(made.rows) == len(made.numbers)
     assert len(set(made.pool)) == len(made.pool)
@@ -48,5 +48,5 @@ def test_vectors_that_differ_in_one_rule_are_told_apart_quickly() -> None:
     vectors = [usual ^ 1 << position for position in range(10_000)]
     began = time.process_time()
     made = make_rows(vectors, 10_000)
-    assert [made.numbers[vector] for vector in vectors] == list(range(10_000))
+    assert [made.numbers[vector] for vector in vectors] == list(range(1, 10_001))
     assert time.process_time() - began < 2

@@ -31,7 +31,7 @@ def without_comments(name: str) -> str:
     return re.sub(r"/\*.*?\*/|//[^\n]*", " ", (BPF / name).read_text(), flags=re.S)
 
 
-HEADER = without_comments("kpf_abi.h")
+HEADER = without_comments("kpf_abi.h") + without_comments("kpf_image.h")
 MAPS = without_comments("maps.c")
 
 

@@ -1,0 +1,108 @@
+"""Follows host names: new addresses of a host become those of the rules that name it, and nothing else is made anew.
+
+A policy of ten thousand rules is resolved, compiled and packed in most of a second. A name's addresses change with each
+answer of a name server; so the kernel has them apart, and what such a change needs to know is little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kpf_ebpf.engine import records, trial
+from kpf_ebpf.engine.folders import ENGINE, Instance
+from kpf_ebpf.engine.records import Enforced, Renamed
+from kpf_ebpf.facts.model import NameFact
+from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.kernel.active import read_active
+from kpf_ebpf.kernel.apply import rename
+from kpf_ebpf.kernel.named import Rows
+
+
+def rows_of(image: MapImage) -> dict[str, Rows]:
+    """The rows of every host, and of all hosts that share an address, by their names (separated by spaces)."""
+    row, found = image.rows.numbers, {}
+    groups = {(name,) for name in image.hosts} | set(_sharing(image.policy.hosts).values())
+    for group in sorted(groups):
+        local = remote = 0
+        for name in group:
+            own = image.hosts.get(name, (0, 0))
+            local, remote = local | own[0], remote | own[1]
+        found[" ".join(group)] = row[local], row[remote]
+    return found
+
+
+def _sharing(hosts: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[str, ...]]:
+    """Of every address the hosts that have it."""
+    found: dict[int, tuple[str, ...]] = {}
+    for name, addresses in sorted(hosts.items()):
+        for address in dict.fromkeys(addresses):
+            found[address] = (*found.get(address, ()), name)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Of what is enforced, all that a change of hosts' addresses needs. ``base`` as in Renamed."""
+
+    base: int
+    generation: int
+    names: tuple[NameFact, ...]
+    addresses: dict[str, tuple[int, ...]]
+    rows: dict[str, Rows]
+    syslog: int | None
+
+
+def hosts_of(instance: Instance, enforced: Enforced) -> Hosts:
+    """The hosts of what is enforced."""
+    renamed = records.read(instance, Renamed)
+    known = renamed is not None and renamed.generation == enforced.generation
+    syslog = enforced.resolved.syslog
+    return Hosts(
+        base=renamed.base if renamed and known else enforced.generation,
+        generation=enforced.generation,
+        names=enforced.names,
+        addresses=dict(enforced.resolved.hosts),
+        rows=dict(enforced.rows),
+        syslog=syslog[0] if syslog else None,
+    )
+
+
+def follow(instance: Instance, known: Hosts, facts: Iterable[NameFact]) -> Hosts | None:
+    """Makes what is known of names now the addresses of the rules' hosts; ``known``: what was enforced.
+
+    None: this is not all that changed, and the whole policy is to be resolved. Raises Busy.
+    """
+    fresh = {fact.name: fact for fact in facts}
+    hosts = {name: fresh[name].addresses if name in fresh else before for name, before in known.addresses.items()}
+    rows = _rows(known, hosts)
+    if rows is None:
+        return None
+    names = tuple(fresh.get(fact.name, fact) for fact in known.names)
+    now = replace(known, names=names, addresses=hosts)
+    with instance.locked(ENGINE):
+        if trial.is_unsettled(instance.pins) or read_active(instance.pins).generation != known.generation:
+            return None
+        generation = None
+        try:
+            generation = rename(
+                instance.pins,
+                rows,
+                lambda generation: records.write(instance, Renamed(known.base, generation, names, hosts)),
+            )
+        except OSError:
+            return None  # resolving it all anew says what is wrong
+    return None if generation is None else replace(now, generation=generation)
+
+
+def _rows(known: Hosts, hosts: Mapping[str, tuple[int, ...]]) -> dict[int, Rows] | None:
+    """The rows of every address; None: what is known does not suffice."""
+    changed = {name for name, addresses in hosts.items() if addresses != known.addresses[name]}
+    if any(not hosts[name] or not known.addresses[name] for name in changed):
+        return None  # a warning comes, or goes
+    if any(known.syslog in known.addresses[name] for name in changed):
+        return None  # the log goes elsewhere from now on
+    groups = {address: " ".join(names) for address, names in _sharing(hosts).items()}
+    if not known.rows.keys() >= set(groups.values()):
+        return None  # hosts that have had no address in common
+    return {address: known.rows[group] for address, group in groups.items()}
