@@ -260,8 +260,8 @@ struct kpf_trial {
  */
 struct kpf_named_key {
     u32 slot;
-    u32 family;                  /* this and the address as kpf_prefix has them */
-    u32 address[4];
+    u32 family;                  /* all ones for IPv4, else zero */
+    u32 address[4];              /* as in a flow, but of IPv4 the first word is the last, too */
 };
 struct kpf_named {
     u32 local_row;

@@ -6,7 +6,6 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from kpf_ebpf.image.prefixes import place
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.kernel.pack import pack_named
@@ -19,7 +18,7 @@ Rows = tuple[int, int]
 
 def put(pins: Path, slot: int, rows: Mapping[int, Rows]) -> None:
     """Makes these the named addresses of a slot that no program reads. Raises OSError."""
-    wanted = {pack_named(slot, place(address)): struct.pack("=II", *both) for address, both in rows.items()}
+    wanted = {pack_named(slot, address): struct.pack("=II", *both) for address, both in rows.items()}
     mark = struct.pack("=I", slot)
     with opened(pins / "named") as fd:
         for key in bpf.keys(fd, KEY_BYTES, abi.NAMED):

@@ -10,6 +10,7 @@ from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.image.model import ApplicationEntry, MapImage
 from kpf_ebpf.image.rows import summary
 from kpf_ebpf.kernel import abi
+from kpf_ebpf.policy.addresses import is_v4
 from kpf_ebpf.policy.model import V4_BASE, Action
 from kpf_ebpf.resolve.model import STOP_ALL, ResolvedRule
 
@@ -57,9 +58,10 @@ def pack_prefix(bits: int, place: int) -> bytes:
     return struct.pack(">I", family).join((_U32(31 + bits if bits else 0), (place & 2**128 - 1).to_bytes(16, "big")))
 
 
-def pack_named(slot: int, place: int) -> bytes:
-    """struct kpf_named_key of an address (as a place, image.prefixes)."""
-    return _U32(slot) + pack_prefix(0, place)[4:]
+def pack_named(slot: int, address: int) -> bytes:
+    """struct kpf_named_key of an address (IPv4 as ::ffff:a.b.c.d)."""
+    words = address.to_bytes(16, "big")
+    return _U32(slot) + (b"\xff" * 4 + words[12:] + words[4:] if is_v4(address) else bytes(4) + words)
 
 
 def _application(entry: ApplicationEntry, row: int) -> bytes:
