@@ -74,14 +74,14 @@ static __always_inline int kpf_read_frame(struct __sk_buff *skb, struct kpf_pack
 
 /* Fills flow and packet from a frame. 1: judge it. Else `verdict` is what to return. */
 static __always_inline int kpf_read_adapter(struct __sk_buff *skb, struct kpf_event *event, struct kpf_packet *packet,
-                                            int out, int *verdict)
+                                            u64 *header, int out, int *verdict)
 {
     int frame = kpf_read_frame(skb, packet);
 
     *verdict = KPF_GO_ON;
     if (frame == KPF_OTHER_FRAME)
         return 0;
-    if (frame == KPF_IP_FRAME && !kpf_read_packet(skb, &event->flow, packet, out))
+    if (frame == KPF_IP_FRAME && !kpf_read_packet(skb, &event->flow, packet, header, out))
         return 1;
     kpf_count_default(KPF_DEFAULT_NO_IP);
     *verdict = KPF_DROP;
@@ -174,13 +174,13 @@ static __always_inline int kpf_own_flow(struct __sk_buff *skb, struct kpf_event 
 
 /* Counts and tells of a judged flow: what to return. */
 static __always_inline int kpf_end_frame(struct __sk_buff *skb, struct kpf_event *event, u16 id,
-                                         const struct kpf_rule *rule, u8 hook)
+                                         const struct kpf_rule *rule, struct kpf_flow_key *key, u8 hook)
 {
-    struct kpf_flow_key key = {};
     int new_flow;
 
-    kpf_flow_key_of(&key, &event->flow, 0, id);
-    new_flow = kpf_is_new(&key, rule, event->active);
+    __builtin_memset(key, 0, sizeof(*key));
+    kpf_flow_key_of(key, &event->flow, 0, id);
+    new_flow = kpf_is_new(key, rule, event->active);
     kpf_count(rule, 1, skb->len, new_flow);
     if (new_flow)
         kpf_report(skb, event, rule, hook);
@@ -195,6 +195,7 @@ KPF_ADAPTERS_PROGRAM kpf_judge_frame(struct __sk_buff *skb)
     struct kpf_event event = {.active = kpf_active()};
     struct kpf_packet packet = {};
     struct kpf_rule rule = {};
+    union kpf_work work;
     u32 zero = 0, how = skb->cb[0];
     struct kpf_reach *here = reach.lookup(&zero);
     int out = how & 1, verdict;
@@ -202,20 +203,20 @@ KPF_ADAPTERS_PROGRAM kpf_judge_frame(struct __sk_buff *skb)
 
     if (!event.active || !here)
         return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
-    if (!kpf_read_adapter(skb, &event, &packet, out, &verdict))
+    if (!kpf_read_adapter(skb, &event, &packet, work.header, out, &verdict))
         return verdict;
     event.flow.netns_cookie = here->netns_cookie;
     if (!kpf_own_flow(skb, &event, &packet, out, how & KPF_FRAME))
         return KPF_GO_ON;
     kpf_forget(&event, sizeof(event));
     done = kpf_resume_search(skb, event.active);
-    if (kpf_classify(&event.flow, event.active, NULL, &rule, KPF_RUN_CHUNKS, &done) == KPF_UNFINISHED) {
+    if (kpf_classify(&work.match, &event.flow, event.active, &rule, KPF_RUN_CHUNKS, &done) == KPF_UNFINISHED) {
         kpf_leave_search(skb, event.active, done);
         judge_frame.call(skb, 0);
         kpf_broken_image(&rule);
         return KPF_DROP;
     }
-    return kpf_end_frame(skb, &event, packet.icmp_id, &rule, out ? KPF_HOOK_ADAPTER_EGRESS : KPF_HOOK_ADAPTER_INGRESS);
+    return kpf_end_frame(skb, &event, packet.icmp_id, &rule, &work.flow.key, out ? KPF_HOOK_ADAPTER_EGRESS : KPF_HOOK_ADAPTER_INGRESS);
 }
 
 /* Both directions are judged by one program: it is most of what the verifier has to walk. */
@@ -231,11 +232,12 @@ KPF_ADAPTERS_PROGRAM kpf_adapter_ingress(struct __sk_buff *skb)
 {
     struct kpf_event event = {.active = kpf_active()};
     struct kpf_packet packet = {};
+    u64 header[KPF_HEADER_WORDS];
     int verdict;
 
     if (!event.active)
         return KPF_GO_ON; /* KPF_DEFAULT_NO_IMAGE */
-    if (!kpf_read_adapter(skb, &event, &packet, 0, &verdict))
+    if (!kpf_read_adapter(skb, &event, &packet, header, 0, &verdict))
         return verdict;
     if (!kpf_is_for_us(&event.flow, event.active) || !kpf_is_the_kernels(skb, &event.flow, &packet))
         return KPF_GO_ON;

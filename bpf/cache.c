@@ -79,15 +79,6 @@ static __always_inline int kpf_peek(struct __sk_buff *skb, int out, struct kpf_h
     return 0;
 }
 
-/* What a plain header of the flow's would say. */
-static __always_inline void kpf_header_of(struct kpf_header *header, const struct kpf_flow *flow)
-{
-    __builtin_memcpy(header->local, flow->local, 16);
-    __builtin_memcpy(header->remote, flow->remote, 16);
-    header->ports = bpf_htons(flow->local_port) | (u32)bpf_htons(flow->remote_port) << 16;
-    header->kind = kpf_cache_kind(flow->protocol);
-}
-
 /* 0: the two addresses are the same. */
 static __always_inline u64 kpf_other_address(const volatile u32 cached[4], const u64 address[2])
 {

@@ -211,46 +211,29 @@ static __always_inline int kpf_open_case(struct kpf_case *this, const struct kpf
 }
 
 /*
- * The receiver's half of a loopback flow that an internal rule permitted at its sender: to the Engine (popup-log)
- * and to the GUI (engine-to-gui, or anything the Engine itself was permitted). Mirrored one way only.
+ * Classifies a flow of which everything is known. Returns the component that the flow's application is; KPF_UNFINISHED as
+ * kpf_first_match does, and `rule` is none then. `this` is room to work in.
  */
-static __always_inline int kpf_is_mirrored(const struct kpf_case *this, const struct kpf_mirror *mirror)
-{
-    if (mirror->rule.action != KPF_PERMIT || mirror->rule.counter > 63 ||
-        !(this->image->internal >> (mirror->rule.counter & 63) & 1))
-        return 0;
-    if (this->numbers.component == KPF_COMPONENT_ENGINE)
-        return mirror->rule.flags & KPF_RULE_MIRROR_ENGINE;
-    return this->numbers.component == KPF_COMPONENT_GUI &&
-           (mirror->rule.flags & KPF_RULE_MIRROR_GUI || mirror->component == KPF_COMPONENT_ENGINE);
-}
-
-/*
- * Classifies a flow of which everything is known. `mirror` is its sender's half, if one was permitted (or NULL).
- * Returns the component that the flow's application is; KPF_UNFINISHED as kpf_first_match does, and `rule` is none then.
- */
-static __always_inline u32 kpf_classify(const struct kpf_flow *flow, u64 active_word, const struct kpf_mirror *mirror,
+static __always_inline u32 kpf_classify(struct kpf_case *this, const struct kpf_flow *flow, u64 active_word,
                                         struct kpf_rule *rule, u32 most, u64 *done)
 {
-    struct kpf_case this = {};
     u32 position;
 
-    if (kpf_open_case(&this, flow, active_word)) {
+    __builtin_memset(this, 0, sizeof(*this));
+    if (kpf_open_case(this, flow, active_word)) {
         kpf_broken_image(rule);
         return KPF_COMPONENT_NONE;
     }
-    /* searched for first of all, though stop-all and a mirror outrank it: one walk for the verifier */
-    position = kpf_first_match(&this, most, done);
+    /* searched for first of all, though stop-all outranks it: one walk for the verifier */
+    position = kpf_first_match(this, most, done);
     if (position == KPF_UNFINISHED)
         return KPF_UNFINISHED;
-    position = kpf_decide(&this, position);
-    if (KPF_ACTIVE_STOP_ALL(active_word) && !kpf_stop_all_leaves(&this, flow))
-        *rule = this.image->stop_all;
-    else if (mirror && kpf_is_mirrored(&this, mirror))
-        *rule = mirror->rule;
-    else if (kpf_read_rule(this.numbers.slot, position, rule))
+    position = kpf_decide(this, position);
+    if (KPF_ACTIVE_STOP_ALL(active_word) && !kpf_stop_all_leaves(this, flow))
+        *rule = this->image->stop_all;
+    else if (kpf_read_rule(this->numbers.slot, position, rule))
         kpf_broken_image(rule);
-    return this.numbers.component;
+    return this->numbers.component;
 }
 
 /* The chunks that an earlier run for this very packet, under the same active word, has looked at. */

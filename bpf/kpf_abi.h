@@ -50,6 +50,7 @@
 #define KPF_ADDRESS_MEMOS 16384 /* powers of two: see memo.c */
 #define KPF_OWNER_MEMOS 4096
 #define KPF_FLOW_MEMOS 8192
+#define KPF_SETTLED_MEMOS 4096
 #define KPF_NAMED 65536        /* addresses of host names, in all slots */
 #define KPF_CGROUPS 65536      /* cgroups that a policy names or that lie below such */
 #define KPF_SCRIPTS 4096       /* scripts that a policy names, by path */
@@ -307,6 +308,21 @@ struct kpf_flow_memo {
     u64 owner;                   /* who sends: see kpf_owner_mark() */
     u32 pid;
     u32 seen;                    /* jiffies */
+};
+/* By which rule connect() to a point was settled lately, for a program, user and cgroup: see memo.c. */
+struct kpf_settled_memo {
+    struct bpf_spin_lock lock;
+    u32 writes;
+    u64 active;
+    struct kpf_file application;
+    u64 cgroup;
+    u64 netns_cookie;
+    u32 remote[4];
+    u32 uid;
+    u16 remote_port;
+    u8 component;
+    u8 protocol;
+    struct kpf_rule rule;
 };
 struct kpf_flow_key {
     u64 cookie;                  /* of the socket */

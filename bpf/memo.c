@@ -6,8 +6,9 @@
  */
 static __always_inline u64 kpf_mixed(u64 one, u64 other)
 {
-    one = (one ^ other * 0xff51afd7ed558ccdULL) * 0x9e3779b97f4a7c15ULL;
-    return one >> 40;
+    one ^= other * 0xff51afd7ed558ccdULL;
+    one ^= one >> 32; /* else the upper half, where addresses differ, would tell nothing */
+    return one * 0x9e3779b97f4a7c15ULL >> 40;
 }
 
 static __always_inline struct kpf_address_memo *kpf_address_memo_of(const u32 address[4])
@@ -101,6 +102,72 @@ static __always_inline void kpf_keep_owner(struct kpf_owner_memo *locked, const 
 #pragma unroll
     for (i = 0; i < sizeof(*owner) / 8; i++)
         to[i] = from[i];
+    memo->writes += 1;
+    bpf_spin_unlock(&locked->lock);
+}
+
+/*
+ * Where connect() to the flow's remote point leaves what settled it, and finds it again: a verdict that nothing still open
+ * can change is one of owner and point alone. (A socket that is bound asks anew: KPF_KNOWS_....)
+ */
+static __always_inline struct kpf_settled_memo *kpf_settled_memo_of(const struct kpf_flow *flow)
+{
+    u64 who = flow->application.inode ^ flow->cgroup << 40 ^ (u64)flow->uid << 20;
+    u64 where = ((u64)flow->remote[2] << 32 | flow->remote[3]) ^ ((u64)flow->remote[0] << 32 | flow->remote[1]);
+    u32 at = kpf_mixed(where ^ (u64)flow->remote_port << 16, who) & (KPF_SETTLED_MEMOS - 1);
+
+    return settled_memos.lookup(&at);
+}
+
+static __always_inline int kpf_recall_settled(const volatile struct kpf_settled_memo *memo, const struct kpf_flow *flow,
+                                              u64 active_word, struct kpf_rule *rule)
+{
+    u32 before = memo->writes;
+    u64 other = memo->active ^ active_word;
+
+    other |= (memo->application.inode ^ flow->application.inode) | (memo->application.device ^ flow->application.device);
+    other |= memo->application.generation ^ flow->application.generation;
+    other |= memo->application.ctime_seconds ^ flow->application.ctime_seconds;
+    other |= memo->application.ctime_nanoseconds ^ flow->application.ctime_nanoseconds;
+    other |= (memo->cgroup ^ flow->cgroup) | (memo->netns_cookie ^ flow->netns_cookie) | (memo->uid ^ flow->uid);
+    other |= (memo->remote[0] ^ flow->remote[0]) | (memo->remote[1] ^ flow->remote[1]);
+    other |= (memo->remote[2] ^ flow->remote[2]) | (memo->remote[3] ^ flow->remote[3]);
+    other |= (memo->remote_port ^ flow->remote_port) | (memo->component ^ flow->component);
+    other |= (memo->protocol ^ flow->protocol) | (flow->known & KPF_KNOWS_ALL);
+    rule->counter = memo->rule.counter;
+    rule->action = memo->rule.action;
+    rule->step = memo->rule.step;
+    rule->flags = memo->rule.flags;
+    return !(other | (before ^ memo->writes) | (before & 1));
+}
+
+static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, const struct kpf_flow *flow, u64 active_word,
+                                             const struct kpf_rule *rule)
+{
+    volatile struct kpf_settled_memo *memo = locked;
+
+    bpf_spin_lock(&locked->lock);
+    memo->writes |= 1;
+    memo->active = active_word;
+    memo->application.inode = flow->application.inode;
+    memo->application.device = flow->application.device;
+    memo->application.generation = flow->application.generation;
+    memo->application.ctime_seconds = flow->application.ctime_seconds;
+    memo->application.ctime_nanoseconds = flow->application.ctime_nanoseconds;
+    memo->cgroup = flow->cgroup;
+    memo->netns_cookie = flow->netns_cookie;
+    memo->remote[0] = flow->remote[0];
+    memo->remote[1] = flow->remote[1];
+    memo->remote[2] = flow->remote[2];
+    memo->remote[3] = flow->remote[3];
+    memo->uid = flow->uid;
+    memo->remote_port = flow->remote_port;
+    memo->component = flow->component;
+    memo->protocol = flow->protocol;
+    memo->rule.counter = rule->counter;
+    memo->rule.action = rule->action;
+    memo->rule.step = rule->step;
+    memo->rule.flags = rule->flags;
     memo->writes += 1;
     bpf_spin_unlock(&locked->lock);
 }

@@ -8,6 +8,7 @@
 #define KPF_SCTP 132
 #define KPF_UDPLITE 136
 #define KPF_EXTENSIONS 8 /* IPv6 extension headers followed at most; what has more is no packet (KPF_DEFAULT_NO_IP) */
+#define KPF_HEADER_WORDS 5 /* of 8 bytes: an IPv6 header */
 #define KPF_TCP_SYN 2
 #define KPF_TCP_RST 4
 #define KPF_TCP_ACK 16
@@ -136,9 +137,8 @@ static __always_inline int kpf_read_ipv6(struct __sk_buff *skb, u8 header[40], u
 }
 
 static __always_inline void kpf_read_transport(struct __sk_buff *skb, struct kpf_flow *flow,
-                                               struct kpf_packet *packet, u8 hop_limit)
+                                               struct kpf_packet *packet, u8 hop_limit, u8 *bytes)
 {
-    u8 bytes[14] = {};
     int whole;
 
     if (!packet->transport)
@@ -183,12 +183,15 @@ static __always_inline void kpf_turn(struct kpf_flow *flow, u32 in)
 
 /*
  * Fills the flow's points and protocol; its direction is the packet's until the caller knows the initiator. Read as if it
- * went out, and then turned: a branch on the direction would have the verifier walk everything twice.
+ * went out, and then turned: a branch on the direction would have the verifier walk everything twice. `room` is for
+ * headers as they are in the packet.
  */
 static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flow *flow, struct kpf_packet *packet,
-                                           int out)
+                                           u64 room[KPF_HEADER_WORDS], int out)
 {
-    u8 header[40], hop_limit = 0;
+    u8 hop_limit = 0, *header = (u8 *)room;
+    u64 nought = kpf_nought(&skb->len);
+    u32 i;
 
     if (kpf_load(skb, packet->network, header, 20))
         return -1;
@@ -203,18 +206,21 @@ static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flo
     flow->direction = out;
     flow->ifindex = skb->ifindex;
     flow->known = KPF_KNOWS_ALL;
-    flow->protocol ^= kpf_nought(&skb->len);
-    packet->transport ^= kpf_nought(&skb->len);
-    hop_limit ^= kpf_nought(&skb->len);
-    kpf_read_transport(skb, flow, packet, hop_limit);
-    flow->known ^= kpf_nought(&skb->len);
-    flow->local_port ^= kpf_nought(&skb->len);
-    flow->remote_port ^= kpf_nought(&skb->len);
-    flow->icmp ^= kpf_nought(&skb->len);
-    packet->sequence ^= kpf_nought(&skb->len);
-    packet->tcp_flags ^= kpf_nought(&skb->len);
-    packet->icmp_type ^= kpf_nought(&skb->len);
-    packet->icmp_id ^= kpf_nought(&skb->len);
+    flow->protocol ^= nought;
+    packet->transport ^= nought;
+    hop_limit ^= nought;
+    kpf_read_transport(skb, flow, packet, hop_limit, header);
+    flow->known ^= nought;
+    flow->local_port ^= nought;
+    flow->remote_port ^= nought;
+    flow->icmp ^= nought;
+    packet->sequence ^= nought;
+    packet->tcp_flags ^= nought;
+    packet->icmp_type ^= nought;
+    packet->icmp_id ^= nought;
+#pragma unroll
+    for (i = 0; i < KPF_HEADER_WORDS; i++)
+        ((volatile u64 *)room)[i] = nought; /* what was read differs by the way here */
     kpf_turn(flow, out - 1);
     return 0;
 }

@@ -12,6 +12,7 @@ static __always_inline void kpf_mirror_key_of(struct kpf_mirror_key *key, const 
 {
     int out = flow->direction == KPF_OUT;
 
+    __builtin_memset(key, 0, sizeof(*key));
     key->netns_cookie = flow->netns_cookie;
     key->protocol = flow->protocol;
     __builtin_memcpy(key->sender, out ? flow->local : flow->remote, 16);
@@ -21,35 +22,65 @@ static __always_inline void kpf_mirror_key_of(struct kpf_mirror_key *key, const 
 }
 
 /* The sender's half of a loopback flow that comes in, if an internal rule permitted it there; else zero: it permits nothing. */
-static __always_inline void kpf_find_mirror(const struct kpf_flow *flow, struct kpf_mirror *mirror)
+static __always_inline void kpf_find_mirror(const struct kpf_flow *flow, struct kpf_mirror_key *key,
+                                            struct kpf_mirror *mirror)
 {
-    struct kpf_mirror_key key = {};
     struct kpf_mirror *found;
 
     if (flow->ifindex == 1 && flow->direction == KPF_IN) {
-        kpf_mirror_key_of(&key, flow);
-        found = mirrors.lookup(&key);
+        kpf_mirror_key_of(key, flow);
+        found = mirrors.lookup(key);
         if (found)
             *mirror = *found;
     }
-    *(u64 *)&mirror->rule ^= kpf_nought(&flow->ifindex);
-    mirror->component ^= kpf_nought(&flow->ifindex);
+}
+
+/*
+ * The receiver's half of a loopback flow that an internal rule permitted at its sender: to the Engine (popup-log)
+ * and to the GUI (engine-to-gui, or anything the Engine itself was permitted). Mirrored one way only.
+ */
+static __always_inline int kpf_is_mirrored(const struct kpf_image *image, u32 component, const struct kpf_mirror *mirror)
+{
+    if (mirror->rule.action != KPF_PERMIT || mirror->rule.counter > 63 ||
+        !(image->internal >> (mirror->rule.counter & 63) & 1))
+        return 0;
+    if (component == KPF_COMPONENT_ENGINE)
+        return mirror->rule.flags & KPF_RULE_MIRROR_ENGINE;
+    return component == KPF_COMPONENT_GUI &&
+           (mirror->rule.flags & KPF_RULE_MIRROR_GUI || mirror->component == KPF_COMPONENT_ENGINE);
+}
+
+/* Puts the rule of the flow's mirror, if there is one that counts, in the place of what else was found; stop-all outranks it. */
+static __always_inline void kpf_follow_mirror(const struct kpf_flow *flow, u64 active_word, u32 component,
+                                              struct kpf_mirror_key *key, struct kpf_rule *rule)
+{
+    u32 slot = KPF_ACTIVE_SLOT(active_word), zero = 0;
+    void *images_of = images.lookup((int *)&slot);
+    struct kpf_mirror mirror = {};
+    struct kpf_image *image;
+
+    if (KPF_ACTIVE_STOP_ALL(active_word) && rule->step == KPF_STEP_STOP_ALL)
+        return;
+    kpf_find_mirror(flow, key, &mirror);
+    image = images_of ? bpf_map_lookup_elem(images_of, &zero) : NULL;
+    if (image && kpf_is_mirrored(image, component, &mirror))
+        *rule = mirror.rule;
 }
 
 /* Writes the mirror of a loopback flow that goes out, or withdraws it. */
-static __always_inline void kpf_keep_mirror(const struct kpf_flow *flow, const struct kpf_rule *rule, u32 component)
+static __always_inline void kpf_keep_mirror(const struct kpf_flow *flow, const struct kpf_rule *rule, u32 component,
+                                            struct kpf_mirror_key *key)
 {
     struct kpf_mirror made = {.rule = *rule, .component = component};
-    struct kpf_mirror_key key = {};
 
     if (flow->ifindex != 1 || flow->direction != KPF_OUT)
         return;
-    kpf_mirror_key_of(&key, flow);
+    kpf_mirror_key_of(key, flow);
     if (rule->step == KPF_STEP_INTERNAL && rule->action == KPF_PERMIT &&
         (component == KPF_COMPONENT_ENGINE || rule->flags & (KPF_RULE_MIRROR_ENGINE | KPF_RULE_MIRROR_GUI)))
-        mirrors.update(&key, &made);
+        mirrors.update(key, &made);
     else
-        mirrors.delete(&key);
+        mirrors.delete(key);
 }
 
 /* How a packet is judged, and what was remembered of its flow. */
@@ -69,7 +100,18 @@ struct kpf_memory {
 struct kpf_judged {
     struct kpf_event event;
     struct kpf_memory memory;
-    struct kpf_mirror mirror;
+};
+
+/* What is worked in, one after the other: the stack has no room for both. */
+struct kpf_remembered {
+    struct kpf_flow_key key;
+    struct kpf_flow_state state;
+};
+union kpf_work {
+    struct kpf_remembered flow;
+    struct kpf_case match;
+    struct kpf_mirror_key mirror;
+    u64 header[KPF_HEADER_WORDS];
 };
 
 /* An ICMP error about this socket's own echo request belongs to that flow: the flow's key, or 0. */
@@ -132,22 +174,23 @@ static __always_inline void kpf_restore(struct kpf_event *event, const struct kp
         flow->icmp = flow->protocol == KPF_ICMP ? 8 : 256 + 128;
 }
 
-static __always_inline void kpf_remember_flow(struct kpf_flow_key *key, const struct kpf_event *event,
+static __always_inline void kpf_remember_flow(struct kpf_remembered *made, const struct kpf_event *event,
                                               const struct kpf_rule *rule, int answered)
 {
-    struct kpf_flow_state state = {};
+    struct kpf_flow_state *state = &made->state;
 
-    state.application = event->flow.application;
-    state.active = event->active;
-    state.seen = bpf_jiffies64();
-    state.rule = *rule;
-    state.pid = event->pid;
-    state.uid = event->flow.uid;
-    state.ifindex = event->flow.ifindex;
-    state.component = event->flow.component;
-    state.initiator = event->flow.direction == KPF_OUT ? KPF_INITIATOR_OUT : KPF_INITIATOR_IN;
-    state.answered = answered;
-    if (flows.update(key, &state))
+    __builtin_memset(state, 0, sizeof(*state));
+    state->application = event->flow.application;
+    state->active = event->active;
+    state->seen = bpf_jiffies64();
+    state->rule = *rule;
+    state->pid = event->pid;
+    state->uid = event->flow.uid;
+    state->ifindex = event->flow.ifindex;
+    state->component = event->flow.component;
+    state->initiator = event->flow.direction == KPF_OUT ? KPF_INITIATOR_OUT : KPF_INITIATOR_IN;
+    state->answered = answered;
+    if (flows.update(&made->key, state))
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
 }
 
@@ -172,18 +215,23 @@ static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct
  * memory->rule. 0: to be judged, as the flow that it then is.
  */
 static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf_event *event,
-                                               const struct kpf_packet *packet, struct kpf_memory *memory, int out,
-                                               int connected)
+                                               const struct kpf_packet *packet, struct kpf_memory *memory,
+                                               struct kpf_flow_key *key, int out, int connected)
 {
-    struct kpf_flow_key key = {};
     struct kpf_flow_state *state = NULL;
     struct kpf_flow *flow = &event->flow;
-    u64 now = bpf_jiffies64();
+    u64 now = bpf_jiffies64(), nought = kpf_nought(&skb->len);
 
-    memory->stateful = kpf_datagram_key(skb, flow, packet, &key, out);
-    memory->echo_id = key.id;
+    __builtin_memset(key, 0, sizeof(*key));
+    memory->stateful = kpf_datagram_key(skb, flow, packet, key, out) ^ nought;
+    key->remote[0] ^= nought;
+    key->remote[1] ^= nought;
+    key->remote[2] ^= nought;
+    key->remote[3] ^= nought;
+    key->id ^= nought;
+    memory->echo_id = key->id;
     if (memory->stateful)
-        state = flows.lookup(&key);
+        state = flows.lookup(key);
     if (!state || !kpf_is_live(state, now, connected)) {
         if (kpf_is_icmp(flow->protocol) && !kpf_is_echo_request(flow, packet->icmp_type))
             memory->stateful = 0; /* an answer to nothing begins no flow */
@@ -191,8 +239,8 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
     }
     memory->rule = state->rule;
     memory->started = 1;
-    memory->judged = state->active != 0; /* 0: begun by sendmsg */
-    memory->answered = state->answered || out != (state->initiator == KPF_INITIATOR_OUT);
+    memory->judged = (state->active != 0) ^ nought; /* 0: begun by sendmsg */
+    memory->answered = (state->answered || out != (state->initiator == KPF_INITIATOR_OUT)) ^ nought;
     if (state->active == event->active && state->ifindex == flow->ifindex) {
         if (memory->rule.action == KPF_PERMIT) {
             state->seen = now;
@@ -208,10 +256,11 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
 
 /* Remembers a verdict where its flow's next packet looks for it; returns whether the flow is a new one. */
 static __always_inline int kpf_remember(struct __sk_buff *skb, const struct kpf_event *event,
-                                        struct kpf_memory *memory, const struct kpf_rule *rule, int out)
+                                        struct kpf_memory *memory, const struct kpf_rule *rule,
+                                        struct kpf_remembered *made, int out)
 {
     const struct kpf_flow *flow = &event->flow;
-    struct kpf_flow_key key = {};
+    struct kpf_flow_key *key = &made->key;
 
     if (memory->way == KPF_WAY_CONNECTED) {
         if (rule->action == KPF_PERMIT || flow->direction == KPF_OUT || flow->ifindex != 1)
@@ -221,16 +270,17 @@ static __always_inline int kpf_remember(struct __sk_buff *skb, const struct kpf_
     }
     if (memory->counted)
         return 0;
-    kpf_flow_key_of(&key, flow, bpf_get_socket_cookie(skb), memory->echo_id);
+    __builtin_memset(key, 0, sizeof(*key));
+    kpf_flow_key_of(key, flow, bpf_get_socket_cookie(skb), memory->echo_id);
     if (!out && (skb->pkt_type == KPF_PACKET_BROADCAST || skb->pkt_type == KPF_PACKET_MULTICAST))
         memory->stateful = 0; /* answers to a broadcast or multicast are not state */
     if (memory->stateful && (rule->action == KPF_PERMIT || memory->judged)) {
-        kpf_remember_flow(&key, event, rule, memory->answered);
+        kpf_remember_flow(made, event, rule, memory->answered);
         return memory->rule.counter != rule->counter;
     }
     if (memory->started)
-        flows.delete(&key);
-    return kpf_is_new(&key, rule, event->active);
+        flows.delete(key);
+    return kpf_is_new(key, rule, event->active);
 }
 
 static __always_inline int kpf_is_kernel_socket(struct __sk_buff *skb)
@@ -264,15 +314,13 @@ static __always_inline int kpf_is_kernel_answer(struct kpf_flow *flow, const str
 }
 
 /*
- * A segment: who initiated is known to the socket; a listener's flows all came in. What opens a connection is judged,
- * whatever the socket did before. 1: the verdict, in memory->rule.
+ * A segment: who initiated is known to the socket; a listener's flows all came in. Always to be judged: what is in the
+ * socket's cache does not come here, but for what has options, and what opens a connection.
  */
-static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bpf_sock *sk, struct kpf_identity *who,
-                                              const struct kpf_packet *packet, struct kpf_memory *memory, int out)
+static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf_sock *sk, struct kpf_identity *who,
+                                               const struct kpf_packet *packet, struct kpf_memory *memory, int out)
 {
-    struct kpf_flow *flow = &event->flow;
-    int opens = (packet->tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN, known;
-    struct kpf_header header;
+    int opens = (packet->tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN;
     u64 nought = kpf_nought(&flow->uid);
 
     if (sk->state == KPF_STATE_LISTEN) {
@@ -282,20 +330,18 @@ static __always_inline int kpf_recall_segment(struct kpf_event *event, struct bp
         memory->way = KPF_WAY_LISTENER;
         memory->counted = out || !opens;
         memory->echo_id = packet->sequence; /* a repeated SYN has the same, another connection from there has not */
-        return 0;
+        return;
     }
     if (!who)
-        return 0;
-    kpf_header_of(&header, flow);
-    known = kpf_read_cache(&who->cache, &header, event->active, flow->ifindex, 0, &memory->rule) ^ nought;
+        return;
     memory->judged = (*(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY) ^ nought;
+    memory->rule.counter = who->cache.rule.counter;
     if (out && opens)
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
     if (who->initiator)
         flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
     flow->direction ^= nought;
     memory->counted = flow->direction == KPF_IN && who->version && !who->adopted; /* an accepted one was, at its listener */
-    return known && !(out && opens);
 }
 
 /* Makes the verifier forget which way the owner was found, or that none was: `nought` is 0. */
@@ -321,12 +367,13 @@ enum kpf_recalled { KPF_RECALLED_DROP, KPF_RECALLED_PASS, KPF_RECALLED_KNOWN, KP
 
 /* What there is to say of a packet before its rule; KNOWN: the verdict, in memory->rule; NOTHING: it is to be judged. */
 static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *event, struct kpf_memory *memory,
-                                      int out)
+                                      union kpf_work *work, int out)
 {
     struct bpf_sock *sk = skb->sk;
     struct kpf_flow *flow = &event->flow;
     struct kpf_packet packet = {};
     struct kpf_identity *who;
+    u64 nought;
     int own, known;
 
     if (sk)
@@ -335,7 +382,7 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
         kpf_count_default(KPF_DEFAULT_NO_SOCKET);
         return KPF_RECALLED_PASS;
     }
-    if (kpf_read_packet(skb, flow, &packet, out)) {
+    if (kpf_read_packet(skb, flow, &packet, work->header, out)) {
         kpf_count_default(KPF_DEFAULT_NO_IP);
         return KPF_RECALLED_DROP;
     }
@@ -345,22 +392,26 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
         event->pid = who->pid;
     } else if (kpf_is_kernel_socket(skb)) {
         flow->application.generation = 1; /* the kernel itself */
-        memory->rule.action = KPF_PERMIT; /* counter 0: state */
-        memory->way = KPF_WAY_DATAGRAM;
-        if (out && kpf_is_kernel_answer(flow, &packet))
+        if (out && kpf_is_kernel_answer(flow, &packet)) {
+            memory->rule.action = KPF_PERMIT; /* counter 0: state */
+            memory->way = KPF_WAY_DATAGRAM;
             return KPF_RECALLED_KNOWN;
+        }
     }
-    kpf_blur_owner(event, kpf_nought(&skb->len));
-    own = sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS;
+    nought = kpf_nought(&skb->len);
+    kpf_blur_owner(event, nought);
+    own = (sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS) ^ nought;
     if (own && flow->protocol == KPF_TCP) {
         memory->way = KPF_WAY_CONNECTED;
-        known = kpf_recall_segment(event, sk, who, &packet, memory, out);
+        kpf_recall_segment(flow, sk, who, &packet, memory, out);
+        known = 0;
     } else {
-        own = own && kpf_is_connected_to(sk, flow);
+        own = (own && kpf_is_connected_to(sk, flow)) ^ nought;
         if (own && who && who->initiator == KPF_INITIATOR_OUT)
             flow->direction = KPF_OUT;
+        flow->direction ^= nought;
         memory->way = KPF_WAY_DATAGRAM;
-        known = kpf_recall_datagram(skb, event, &packet, memory, out, own);
+        known = kpf_recall_datagram(skb, event, &packet, memory, &work->flow.key, out, own);
     }
     return known ? KPF_RECALLED_KNOWN : KPF_RECALLED_NOTHING;
 }
@@ -369,6 +420,7 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
 KPF_PACKETS_PROGRAM kpf_judge_packet(struct __sk_buff *skb)
 {
     struct kpf_judged this = {.event.active = kpf_active()};
+    union kpf_work work;
     struct kpf_rule rule = {};
     int out = skb->cb[0] & 1, recalled, new_flow;
     u32 component;
@@ -376,7 +428,7 @@ KPF_PACKETS_PROGRAM kpf_judge_packet(struct __sk_buff *skb)
 
     if (!this.event.active)
         return 1; /* KPF_DEFAULT_NO_IMAGE */
-    recalled = kpf_recall(skb, &this.event, &this.memory, out);
+    recalled = kpf_recall(skb, &this.event, &this.memory, &work, out);
     kpf_forget(&this, sizeof(this));
     out ^= kpf_nought(&skb->len);
     recalled ^= kpf_nought(&skb->len);
@@ -388,17 +440,17 @@ KPF_PACKETS_PROGRAM kpf_judge_packet(struct __sk_buff *skb)
     }
     if (recalled != KPF_RECALLED_NOTHING)
         return recalled == KPF_RECALLED_PASS;
-    kpf_find_mirror(&this.event.flow, &this.mirror);
     done = kpf_resume_search(skb, this.event.active);
-    component = kpf_classify(&this.event.flow, this.event.active, &this.mirror, &rule, KPF_RUN_CHUNKS, &done);
+    component = kpf_classify(&work.match, &this.event.flow, this.event.active, &rule, KPF_RUN_CHUNKS, &done);
     if (component == KPF_UNFINISHED) {
         kpf_leave_search(skb, this.event.active, done);
         judge_packet.call(skb, 0);
         kpf_broken_image(&rule);
         return 0;
     }
-    kpf_keep_mirror(&this.event.flow, &rule, component);
-    new_flow = kpf_remember(skb, &this.event, &this.memory, &rule, out);
+    kpf_follow_mirror(&this.event.flow, this.event.active, component, &work.mirror, &rule);
+    kpf_keep_mirror(&this.event.flow, &rule, component, &work.mirror);
+    new_flow = kpf_remember(skb, &this.event, &this.memory, &rule, &work.flow, out);
     kpf_count(&rule, 1, skb->len, new_flow);
     if (new_flow)
         kpf_report(skb, &this.event, &rule, out ? KPF_HOOK_EGRESS : KPF_HOOK_INGRESS);

@@ -41,6 +41,7 @@ KPF_PROBES_PROGRAM kpf_probe(struct __sk_buff *skb)
 {
     u32 index = skb->mark;
     struct kpf_probe *probe = probes.lookup(&index);
+    struct kpf_case this;
     struct kpf_flow flow;
     struct kpf_rule rule = {};
     u64 done = 0;
@@ -48,7 +49,7 @@ KPF_PROBES_PROGRAM kpf_probe(struct __sk_buff *skb)
     if (!probe)
         return 1;
     flow = probe->flow;
-    kpf_classify(&flow, probe->active, NULL, &rule, KPF_CHUNKS, &done);
+    kpf_classify(&this, &flow, probe->active, &rule, KPF_CHUNKS, &done);
     probe->rule = rule;
     probe->ok = 1;
     return 0;
@@ -76,6 +77,7 @@ KPF_PROBES_PROGRAM kpf_measure(struct __sk_buff *skb)
 {
     u32 index = skb->cb[0];
     struct kpf_probe *probe;
+    struct kpf_case this;
     struct kpf_flow flow;
     struct kpf_rule rule = {};
     u64 done = 0;
@@ -85,7 +87,7 @@ KPF_PROBES_PROGRAM kpf_measure(struct __sk_buff *skb)
     if (!probe)
         return 0;
     flow = probe->flow;
-    kpf_classify(&flow, probe->active, NULL, &rule, KPF_CHUNKS, &done);
+    kpf_classify(&this, &flow, probe->active, &rule, KPF_CHUNKS, &done);
     return rule.counter;
 }
 

@@ -98,36 +98,48 @@ static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct k
     flow->netns_cookie = who->netns_cookie;
 }
 
-/* Leaves a settled verdict to the packet that opens the connection; not what must be told of, or mirrored, at that. */
-static __always_inline void kpf_settle_early(struct kpf_identity *who, const struct kpf_event *event,
-                                             const struct kpf_rule *rule)
+/* Whether a verdict can be left to the packet that opens the connection: not what must be told of, or mirrored, at that. */
+static __always_inline int kpf_can_settle(const struct kpf_rule *rule)
 {
-    if (rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT)))
-        kpf_write_cache(&who->cache, &event->flow, event->active, rule, KPF_PASSES_EARLY);
+    return rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT));
 }
 
-/* Denied early: counted, reported, and EPERM; otherwise 1, and the packet hooks decide. */
-static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf_event *event, struct kpf_identity *who,
-                                           u8 hook)
+/* Denied early: counted, reported, and EPERM (0); otherwise 1, and the packet hooks decide. */
+static __always_inline int kpf_deny_early(struct bpf_sock_addr *ctx, struct kpf_event *event,
+                                          const struct kpf_rule *rule, u8 hook)
 {
     struct kpf_flow_key key = {};
-    struct kpf_rule rule = {};
-    enum kpf_outcome outcome;
 
-    kpf_forget(&event->flow, sizeof(event->flow));
-    outcome = kpf_classify_early(&event->flow, event->active, &rule);
-    outcome ^= kpf_nought(&event->flow.uid);
-    if (outcome != KPF_OUTCOME_DENIED) {
-        if (outcome == KPF_OUTCOME_SETTLED && hook == KPF_HOOK_CONNECT)
-            kpf_settle_early(who, event, &rule);
-        return 1;
-    }
     kpf_flow_key_of(&key, &event->flow, bpf_get_socket_cookie(ctx), 0);
-    if (kpf_is_new(&key, &rule, event->active)) {
-        kpf_count(&rule, 0, 0, 1);
-        kpf_report(ctx, event, &rule, hook);
+    if (kpf_is_new(&key, rule, event->active)) {
+        kpf_count(rule, 0, 0, 1);
+        kpf_report(ctx, event, rule, hook);
     }
     return 0;
+}
+
+/* The early verdict at connect(): what settles it is kept for the next one, and for the packet. */
+static __always_inline int kpf_judge_connect(struct bpf_sock_addr *ctx, struct kpf_event *event, struct kpf_identity *who)
+{
+    struct kpf_settled_memo *memo = kpf_settled_memo_of(&event->flow);
+    enum kpf_outcome outcome = KPF_OUTCOME_SETTLED;
+    struct kpf_rule rule = {};
+
+    if (!memo)
+        return 1;
+    if (!kpf_recall_settled(memo, &event->flow, event->active, &rule)) {
+        kpf_forget(&event->flow, sizeof(event->flow));
+        outcome = kpf_classify_early(&event->flow, event->active, &rule);
+        outcome ^= kpf_nought(&event->flow.uid);
+        if (outcome == KPF_OUTCOME_DENIED)
+            return kpf_deny_early(ctx, event, &rule, KPF_HOOK_CONNECT);
+        if (outcome != KPF_OUTCOME_SETTLED || !kpf_can_settle(&rule))
+            return 1;
+        if (!(event->flow.known & KPF_KNOWS_ALL))
+            kpf_keep_settled(memo, &event->flow, event->active, &rule);
+    }
+    kpf_write_cache(&who->cache, &event->flow, event->active, &rule, KPF_PASSES_EARLY);
+    return 1;
 }
 
 static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
@@ -154,7 +166,7 @@ static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
     kpf_early_flow(&event.flow, ctx, ipv4);
     kpf_flow_owner(&event.flow, who);
     event.pid = who->pid;
-    return kpf_judge_early(ctx, &event, who, KPF_HOOK_CONNECT);
+    return kpf_judge_connect(ctx, &event, who);
 }
 
 KPF_SOCKETS_PROGRAM kpf_connect4(struct bpf_sock_addr *ctx)
@@ -244,6 +256,7 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     struct kpf_flow_state *state;
     struct kpf_flow_memo *memo;
     struct kpf_identity *who;
+    struct kpf_rule rule = {};
     u64 remote[2];
 
     if (!sk || !event.active)
@@ -271,8 +284,9 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
         who->netns_cookie = bpf_get_netns_cookie(ctx);
     flow->cgroup = who->cgroup;
     flow->netns_cookie = who->netns_cookie;
-    if (!kpf_judge_early(ctx, &event, who, KPF_HOOK_SENDMSG))
-        return 0;
+    kpf_forget(flow, sizeof(*flow));
+    if (kpf_classify_early(flow, event.active, &rule) == KPF_OUTCOME_DENIED)
+        return kpf_deny_early(ctx, &event, &rule, KPF_HOOK_SENDMSG);
     kpf_begin(flow, who->cookie, event.pid);
     kpf_drop_cache(&memo->cache);
     return 1;

@@ -21,7 +21,7 @@ RECENT, MIRRORS = 16384, 8192
 PATHS, PATH_BYTES = 16384, 256
 SCRIPTS = PENDING = 4096
 CGROUPS = NAMED = 65536
-ADDRESS_MEMOS, OWNER_MEMOS, FLOW_MEMOS = 16384, 4096, 8192
+ADDRESS_MEMOS, OWNER_MEMOS, FLOW_MEMOS, SETTLED_MEMOS = 16384, 4096, 8192, 4096
 CTIMES = 4
 ADAPTER_SLOTS = 64
 HEARTBEAT_COUNTS = 800_000_000
@@ -359,6 +359,25 @@ class FlowMemo(ctypes.Structure):
     """A flow of a datagram socket that is connected to nobody, as its last packet was judged."""
 
     _fields_ = (("cache", Cache), ("cookie", _u64), ("owner", _u64), ("pid", _u32), ("seen", _u32))
+
+
+class SettledMemo(ctypes.Structure):
+    """By which rule connect() to a point was settled lately."""
+
+    _fields_ = (
+        ("lock", _u32),
+        ("writes", _u32),
+        ("active", _u64),
+        ("application", File),
+        ("cgroup", _u64),
+        ("netns_cookie", _u64),
+        ("remote", _u32 * 4),
+        ("uid", _u32),
+        ("remote_port", _u16),
+        ("component", _u8),
+        ("protocol", _u8),
+        ("rule", Rule),
+    )
 
 
 class Told(ctypes.Structure):

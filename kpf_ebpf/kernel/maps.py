@@ -89,6 +89,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "address_memos": _spec("array", _u32, abi.AddressMemo, abi.ADDRESS_MEMOS),
         "owner_memos": _spec("array", _u32, abi.OwnerMemo, abi.OWNER_MEMOS),
         "flow_memos": _spec("array", _u32, abi.FlowMemo, abi.FLOW_MEMOS),
+        "settled_memos": _spec("array", _u32, abi.SettledMemo, abi.SETTLED_MEMOS),
         "told": _spec("array", _u32, abi.Told, 1),
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
@@ -108,6 +109,7 @@ LOCKED: Mapping[str, tuple[int, int]] = MappingProxyType(
         "identity": (abi.IDENTITY_BYTES, abi.Identity.cache.offset + abi.Cache.lock.offset),
         "address_memos": (ctypes.sizeof(abi.AddressMemo), abi.AddressMemo.lock.offset),
         "owner_memos": (ctypes.sizeof(abi.OwnerMemo), abi.OwnerMemo.lock.offset),
+        "settled_memos": (ctypes.sizeof(abi.SettledMemo), abi.SettledMemo.lock.offset),
         "flow_memos": (ctypes.sizeof(abi.FlowMemo), abi.FlowMemo.cache.offset + abi.Cache.lock.offset),
     }
 )
