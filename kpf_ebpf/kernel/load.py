@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kpf_ebpf.facts.model import FileKey
 from kpf_ebpf.kernel import abi, bpf, btf, maps
+from kpf_ebpf.kernel.account import charged_to_nobody
 from kpf_ebpf.kernel.compile import ADAPTERS, PACKETS, SOCKETS, LoadError, compiled, telling
 from kpf_ebpf.kernel.compile import PROBES as PROBES_PART
 from kpf_ebpf.kernel.compiled import Program
@@ -83,8 +84,8 @@ def make_maps(pins: Path) -> dict[str, int]:
 
     With them the templates of the maps of maps (NAME_template).
     """
-    described, values = btf.locked_types(maps.LOCKED)
-    types = bpf.load_btf(described)
+    blob, values = btf.locked_types(maps.LOCKED)
+    types = bpf.load_btf(blob)
     descriptors = {}
     try:
         for name, spec in maps.INNER_MAPS.items():
@@ -93,12 +94,8 @@ def make_maps(pins: Path) -> dict[str, int]:
             with contextlib.suppress(FileNotFoundError):
                 descriptors[name] = bpf.open_pinned(pins / name)
                 continue
-            entries = spec.entries or (os.sysconf("SC_NPROCESSORS_CONF") if spec.kind == "perf_event_array" else 1)
-            descriptors[name] = bpf.create_map(
-                spec.type, spec.key_size, spec.value_size, 0 if spec.kind == "sk_storage" else entries, spec.flags,
-                name=name, inner=descriptors.get(f"{name}_template", 0),
-                types=(types, btf.LOCKED_KEY, values[name]) if name in values else None,
-            )  # fmt: skip
+            described = (types, btf.LOCKED_KEY, values[name]) if name in values else None
+            descriptors[name] = _new_map(name, spec, descriptors.get(f"{name}_template", 0), described)
             bpf.pin(descriptors[name], pins / name)
     except OSError:
         for descriptor in descriptors.values():
@@ -107,6 +104,18 @@ def make_maps(pins: Path) -> dict[str, int]:
     finally:
         os.close(types)
     return descriptors
+
+
+def _new_map(name: str, spec: maps.MapSpec, inner: int, types: tuple[int, int, int] | None) -> int:
+    def make(entries: int) -> int:
+        return bpf.create_map(
+            spec.type, spec.key_size, spec.value_size, entries, spec.flags, name=name, inner=inner, types=types
+        )
+
+    if spec.kind == "sk_storage":
+        with charged_to_nobody():
+            return make(0)
+    return make(spec.entries or (os.sysconf("SC_NPROCESSORS_CONF") if spec.kind == "perf_event_array" else 1))
 
 
 def _load_exact(load_one: Callable[[str, int, int, int], int], there: set[str], types: btf.Btf) -> dict[str, int]:
