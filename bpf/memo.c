@@ -134,11 +134,13 @@ static __always_inline int kpf_recall_settled(const volatile struct kpf_settled_
     other |= (memo->remote[2] ^ flow->remote[2]) | (memo->remote[3] ^ flow->remote[3]);
     other |= (memo->remote_port ^ flow->remote_port) | (memo->component ^ flow->component);
     other |= (memo->protocol ^ flow->protocol) | (flow->known & KPF_KNOWS_ALL);
+    if (other)
+        return 0;
     rule->counter = memo->rule.counter;
     rule->action = memo->rule.action;
     rule->step = memo->rule.step;
     rule->flags = memo->rule.flags;
-    return !(other | (before ^ memo->writes) | (before & 1));
+    return !((before ^ memo->writes) | (before & 1));
 }
 
 static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, const struct kpf_flow *flow, u64 active_word,

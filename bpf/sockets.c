@@ -124,13 +124,19 @@ static __always_inline int kpf_judge_connect(struct bpf_sock_addr *ctx, struct k
     struct kpf_settled_memo *memo = kpf_settled_memo_of(&event->flow);
     enum kpf_outcome outcome = KPF_OUTCOME_SETTLED;
     struct kpf_rule rule = {};
+    u64 nought;
 
     if (!memo)
         return 1;
     if (!kpf_recall_settled(memo, &event->flow, event->active, &rule)) {
         kpf_forget(&event->flow, sizeof(event->flow));
         outcome = kpf_classify_early(&event->flow, event->active, &rule);
-        outcome ^= kpf_nought(&event->flow.uid);
+        nought = kpf_nought(&event->flow.uid);
+        outcome ^= nought;
+        rule.counter ^= nought;
+        rule.action ^= nought;
+        rule.step ^= nought;
+        rule.flags ^= nought;
         if (outcome == KPF_OUTCOME_DENIED)
             return kpf_deny_early(ctx, event, &rule, KPF_HOOK_CONNECT);
         if (outcome != KPF_OUTCOME_SETTLED || !kpf_can_settle(&rule))
@@ -257,7 +263,8 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     struct kpf_flow_memo *memo;
     struct kpf_identity *who;
     struct kpf_rule rule = {};
-    u64 remote[2];
+    enum kpf_outcome outcome;
+    u64 remote[2], nought;
 
     if (!sk || !event.active)
         return 1; /* KPF_DEFAULT_NO_SOCKET, KPF_DEFAULT_NO_IMAGE: judged at its packet */
@@ -285,7 +292,12 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     flow->cgroup = who->cgroup;
     flow->netns_cookie = who->netns_cookie;
     kpf_forget(flow, sizeof(*flow));
-    if (kpf_classify_early(flow, event.active, &rule) == KPF_OUTCOME_DENIED)
+    outcome = kpf_classify_early(flow, event.active, &rule);
+    nought = kpf_nought(&flow->uid);
+    outcome ^= nought;
+    rule.counter ^= nought;
+    rule.flags ^= nought;
+    if (outcome == KPF_OUTCOME_DENIED)
         return kpf_deny_early(ctx, &event, &rule, KPF_HOOK_SENDMSG);
     kpf_begin(flow, who->cookie, event.pid);
     kpf_drop_cache(&memo->cache);

@@ -36,7 +36,9 @@ static __always_inline u64 kpf_active(void)
     if (!word)
         return 0;
     current = kpf_current(*word);
-    return current & KPF_ACTIVE_SOME && !kpf_is_open(current) ? current : 0;
+    if (!(current & KPF_ACTIVE_SOME) || kpf_is_open(current))
+        return 0;
+    return current ^ kpf_nought((u32 *)word); /* which of its bits were looked at is to be forgotten */
 }
 
 /* Credits a packet, and with `new_flow` a judged flow, to a rule. */
