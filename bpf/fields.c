@@ -63,7 +63,7 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
     u32 known = flow->known & KPF_KNOWS_ADAPTER, ifindex = flow->ifindex, adapter_slot = 0, group;
     struct kpf_adapter *adapter = NULL;
     void *adapters_of = adapters.lookup((int *)&slot);
-    u64 asks = kpf_asks_adapter(local) | kpf_asks_adapter(remote), nought = kpf_nought(&flow->uid);
+    u64 asks = kpf_asks_adapter(local) | kpf_asks_adapter(remote);
 
     if (!adapters_of)
         return -1;
@@ -75,15 +75,15 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
     }
     if (!scope->home)
         known = KPF_KNOWS_ADAPTER; /* elsewhere adapter-bound items never match: slot 0 whatever the adapter */
-    scope->home ^= nought; /* at once: else the verifier walks on for each of them with each of the others */
-    adapter_slot ^= nought;
-    known ^= nought;
-    scope->loopback = kpf_over_loopback(flow, remote, scope->home) ^ nought;
+    scope->home ^= kpf_nought(&flow->uid); /* at once: else the verifier walks on for each with each of the others */
+    adapter_slot ^= kpf_nought(&flow->uid);
+    known ^= kpf_nought(&flow->uid);
+    scope->loopback = kpf_over_loopback(flow, remote, scope->home) ^ kpf_nought(&flow->uid);
     scope->local_zone = flow->known & KPF_KNOWS_LOCAL_ADDRESS
                             ? kpf_zone(local, known, adapter_slot, scope->loopback)
                             : KPF_UNKNOWN;
-    scope->local_zone ^= nought;
-    scope->remote_zone = kpf_zone(remote, known, adapter_slot, scope->loopback) ^ nought;
+    scope->local_zone ^= kpf_nought(&flow->uid);
+    scope->remote_zone = kpf_zone(remote, known, adapter_slot, scope->loopback) ^ kpf_nought(&flow->uid);
     group = remote->flags & (scope->home ? KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED : KPF_ADDRESS_GROUP);
     if (flow->direction == KPF_OUT && group && scope->loopback != KPF_YES) {
         u32 family = !kpf_is_ipv4(flow->remote);

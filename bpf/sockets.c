@@ -104,6 +104,16 @@ static __always_inline int kpf_can_settle(const struct kpf_rule *rule)
     return rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT));
 }
 
+/* Makes the verifier forget which way an outcome was found. `any` as for kpf_nought(). */
+static __always_inline void kpf_forget_outcome(enum kpf_outcome *outcome, struct kpf_rule *rule, const u32 *any)
+{
+    *outcome ^= kpf_nought(any);
+    rule->counter ^= kpf_nought(any);
+    rule->action ^= kpf_nought(any);
+    rule->step ^= kpf_nought(any);
+    rule->flags ^= kpf_nought(any);
+}
+
 /* Denied early: counted, reported, and EPERM (0); otherwise 1, and the packet hooks decide. */
 static __always_inline int kpf_deny_early(struct bpf_sock_addr *ctx, struct kpf_event *event,
                                           const struct kpf_rule *rule, u8 hook)
@@ -124,19 +134,13 @@ static __always_inline int kpf_judge_connect(struct bpf_sock_addr *ctx, struct k
     struct kpf_settled_memo *memo = kpf_settled_memo_of(&event->flow);
     enum kpf_outcome outcome = KPF_OUTCOME_SETTLED;
     struct kpf_rule rule = {};
-    u64 nought;
 
     if (!memo)
         return 1;
     if (!kpf_recall_settled(memo, &event->flow, event->active, &rule)) {
         kpf_forget(&event->flow, sizeof(event->flow));
         outcome = kpf_classify_early(&event->flow, event->active, &rule);
-        nought = kpf_nought(&event->flow.uid);
-        outcome ^= nought;
-        rule.counter ^= nought;
-        rule.action ^= nought;
-        rule.step ^= nought;
-        rule.flags ^= nought;
+        kpf_forget_outcome(&outcome, &rule, &event->flow.uid);
         if (outcome == KPF_OUTCOME_DENIED)
             return kpf_deny_early(ctx, event, &rule, KPF_HOOK_CONNECT);
         if (outcome != KPF_OUTCOME_SETTLED || !kpf_can_settle(&rule))
@@ -264,7 +268,7 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     struct kpf_identity *who;
     struct kpf_rule rule = {};
     enum kpf_outcome outcome;
-    u64 remote[2], nought;
+    u64 remote[2];
 
     if (!sk || !event.active)
         return 1; /* KPF_DEFAULT_NO_SOCKET, KPF_DEFAULT_NO_IMAGE: judged at its packet */
@@ -293,10 +297,7 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     flow->netns_cookie = who->netns_cookie;
     kpf_forget(flow, sizeof(*flow));
     outcome = kpf_classify_early(flow, event.active, &rule);
-    nought = kpf_nought(&flow->uid);
-    outcome ^= nought;
-    rule.counter ^= nought;
-    rule.flags ^= nought;
+    kpf_forget_outcome(&outcome, &rule, &flow->uid);
     if (outcome == KPF_OUTCOME_DENIED)
         return kpf_deny_early(ctx, &event, &rule, KPF_HOOK_SENDMSG);
     kpf_begin(flow, who->cookie, event.pid);

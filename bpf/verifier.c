@@ -11,7 +11,8 @@ static __always_inline void kpf_forget(void *bytes, u32 size)
 
 /*
  * 0, of which the verifier knows nothing: `number ^= kpf_nought(...)` is any number afterwards. Free. `any` is something
- * that the verifier does not know.
+ * that the verifier does not know. What a branch depends on gets one of its own: LLVM may compare with the nought, of which
+ * newer verifiers then know something.
  */
 static __always_inline u64 kpf_nought(const volatile u32 *any)
 {
