@@ -101,40 +101,37 @@ static __always_inline u32 kpf_is_sure(const struct kpf_case *this, u32 position
 
 /*
  * Denied, whatever is still unknown: `rule` is the first that may have decided. Settled: `rule` permits it, whatever is
- * still unknown. Open: for the packet hooks.
+ * still unknown. Open: for the packet hooks. `this` was opened for the flow.
  */
-static __always_inline enum kpf_outcome kpf_classify_early(const struct kpf_flow *flow, u64 active_word, struct kpf_rule *rule)
+static __always_inline enum kpf_outcome kpf_classify_early(struct kpf_case *this, u64 active_word, struct kpf_rule *rule)
 {
-    struct kpf_case this = {};
     struct kpf_early early = {};
     struct kpf_rule other = {};
     u32 position, number, sure = 0;
 
-    if (kpf_open_case(&this, flow, active_word))
-        return KPF_OUTCOME_OPEN; /* KPF_DEFAULT_BROKEN_IMAGE is the packet hooks' to return */
     if (KPF_ACTIVE_STOP_ALL(active_word)) {
-        *rule = this.image->stop_all;
-        return this.numbers.component == KPF_COMPONENT_NONE || this.numbers.component == KPF_COMPONENT_ASSIST;
+        *rule = this->image->stop_all;
+        return this->numbers.component == KPF_COMPONENT_NONE || this->numbers.component == KPF_COMPONENT_ASSIST;
     }
-    kpf_look_early(&this, &early);
-    position = kpf_in_place_of(&this, this.numbers.cells[0]);
+    kpf_look_early(this, &early);
+    position = kpf_in_place_of(this, this->numbers.cells[0]);
     if (early.chunks) { /* the first rule that may match: by it a denial is credited */
         number = kpf_lowest_bit(early.chunks) & 63;
-        kpf_match_early(&this, number, &this.room.chunk);
-        position = kpf_first_of(&this.room.chunk, number);
-        sure = kpf_is_sure(&this, position);
+        kpf_match_early(this, number, &this->room.chunk);
+        position = kpf_first_of(&this->room.chunk, number);
+        sure = kpf_is_sure(this, position);
     }
     if (early.permits && !sure)
         return KPF_OUTCOME_OPEN;
     if (!early.certain) { /* nothing in the vectors surely matches: what stands behind them must be the same, too */
-        if (kpf_read_rule(this.numbers.slot, kpf_in_place_of(&this, this.numbers.cells[0]), rule))
+        if (kpf_read_rule(this->numbers.slot, kpf_in_place_of(this, this->numbers.cells[0]), rule))
             return KPF_OUTCOME_OPEN;
         if (rule->action == KPF_PERMIT)
-            return early.chunks || this.numbers.cells[0] != this.numbers.cells[1] ? KPF_OUTCOME_OPEN : KPF_OUTCOME_SETTLED;
-        if (kpf_read_rule(this.numbers.slot, this.numbers.cells[1], &other) || (other.action && !this.numbers.modified))
+            return early.chunks || this->numbers.cells[0] != this->numbers.cells[1] ? KPF_OUTCOME_OPEN : KPF_OUTCOME_SETTLED;
+        if (kpf_read_rule(this->numbers.slot, this->numbers.cells[1], &other) || (other.action && !this->numbers.modified))
             return KPF_OUTCOME_OPEN;
     }
-    if (kpf_read_rule(this.numbers.slot, position, rule))
+    if (kpf_read_rule(this->numbers.slot, position, rule))
         return KPF_OUTCOME_OPEN;
     return rule->action == KPF_DENY ? KPF_OUTCOME_DENIED : KPF_OUTCOME_SETTLED;
 }

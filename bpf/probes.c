@@ -60,13 +60,16 @@ KPF_PROBES_PROGRAM kpf_probe_early(struct __sk_buff *skb)
 {
     u32 index = skb->mark;
     struct kpf_probe *probe = probes.lookup(&index);
+    struct kpf_case this = {};
     struct kpf_flow flow;
     struct kpf_rule rule = {};
 
     if (!probe)
         return 1;
     flow = probe->flow;
-    probe->early = kpf_classify_early(&flow, probe->active, &rule);
+    if (kpf_open_case(&this, &flow, probe->active))
+        return 1;
+    probe->early = kpf_classify_early(&this, probe->active, &rule);
     probe->rule = rule;
     probe->ok = 1;
     return 0;

@@ -104,14 +104,23 @@ static __always_inline int kpf_can_settle(const struct kpf_rule *rule)
     return rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT));
 }
 
-/* Makes the verifier forget which way an outcome was found. `any` as for kpf_nought(). */
-static __always_inline void kpf_forget_outcome(enum kpf_outcome *outcome, struct kpf_rule *rule, const u32 *any)
+/* An early verdict; in memory, so that the verifier can be made to forget which way it was found. */
+struct kpf_early_verdict {
+    u64 outcome; /* enum kpf_outcome */
+    struct kpf_rule rule;
+};
+
+/* -1: the image is broken, which is the packet hooks' to say (KPF_DEFAULT_BROKEN_IMAGE). */
+static __always_inline int kpf_find_early(const struct kpf_event *event, struct kpf_early_verdict *found)
 {
-    *outcome ^= kpf_nought(any);
-    rule->counter ^= kpf_nought(any);
-    rule->action ^= kpf_nought(any);
-    rule->step ^= kpf_nought(any);
-    rule->flags ^= kpf_nought(any);
+    struct kpf_case this = {};
+
+    if (kpf_open_case(&this, &event->flow, event->active))
+        return -1;
+    __builtin_memset(found, 0, sizeof(*found));
+    found->outcome = kpf_classify_early(&this, event->active, &found->rule);
+    kpf_forget(found, sizeof(*found));
+    return 0;
 }
 
 /* Denied early: counted, reported, and EPERM (0); otherwise 1, and the packet hooks decide. */
@@ -132,23 +141,22 @@ static __always_inline int kpf_deny_early(struct bpf_sock_addr *ctx, struct kpf_
 static __always_inline int kpf_judge_connect(struct bpf_sock_addr *ctx, struct kpf_event *event, struct kpf_identity *who)
 {
     struct kpf_settled_memo *memo = kpf_settled_memo_of(&event->flow);
-    enum kpf_outcome outcome = KPF_OUTCOME_SETTLED;
-    struct kpf_rule rule = {};
+    struct kpf_early_verdict found = {};
 
     if (!memo)
         return 1;
-    if (!kpf_recall_settled(memo, &event->flow, event->active, &rule)) {
+    if (!kpf_recall_settled(memo, &event->flow, event->active, &found.rule)) {
         kpf_forget(&event->flow, sizeof(event->flow));
-        outcome = kpf_classify_early(&event->flow, event->active, &rule);
-        kpf_forget_outcome(&outcome, &rule, &event->flow.uid);
-        if (outcome == KPF_OUTCOME_DENIED)
-            return kpf_deny_early(ctx, event, &rule, KPF_HOOK_CONNECT);
-        if (outcome != KPF_OUTCOME_SETTLED || !kpf_can_settle(&rule))
+        if (kpf_find_early(event, &found))
+            return 1;
+        if (found.outcome == KPF_OUTCOME_DENIED)
+            return kpf_deny_early(ctx, event, &found.rule, KPF_HOOK_CONNECT);
+        if (found.outcome != KPF_OUTCOME_SETTLED || !kpf_can_settle(&found.rule))
             return 1;
         if (!(event->flow.known & KPF_KNOWS_ALL))
-            kpf_keep_settled(memo, &event->flow, event->active, &rule);
+            kpf_keep_settled(memo, &event->flow, event->active, &found.rule);
     }
-    kpf_write_cache(&who->cache, &event->flow, event->active, &rule, KPF_PASSES_EARLY);
+    kpf_write_cache(&who->cache, &event->flow, event->active, &found.rule, KPF_PASSES_EARLY);
     return 1;
 }
 
@@ -266,8 +274,7 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     struct kpf_flow_state *state;
     struct kpf_flow_memo *memo;
     struct kpf_identity *who;
-    struct kpf_rule rule = {};
-    enum kpf_outcome outcome;
+    struct kpf_early_verdict found;
     u64 remote[2];
 
     if (!sk || !event.active)
@@ -296,10 +303,10 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     flow->cgroup = who->cgroup;
     flow->netns_cookie = who->netns_cookie;
     kpf_forget(flow, sizeof(*flow));
-    outcome = kpf_classify_early(flow, event.active, &rule);
-    kpf_forget_outcome(&outcome, &rule, &flow->uid);
-    if (outcome == KPF_OUTCOME_DENIED)
-        return kpf_deny_early(ctx, &event, &rule, KPF_HOOK_SENDMSG);
+    if (kpf_find_early(&event, &found))
+        return 1;
+    if (found.outcome == KPF_OUTCOME_DENIED)
+        return kpf_deny_early(ctx, &event, &found.rule, KPF_HOOK_SENDMSG);
     kpf_begin(flow, who->cookie, event.pid);
     kpf_drop_cache(&memo->cache);
     return 1;
