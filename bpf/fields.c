@@ -75,15 +75,15 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
     }
     if (!scope->home)
         known = KPF_KNOWS_ADAPTER; /* elsewhere adapter-bound items never match: slot 0 whatever the adapter */
-    scope->home ^= kpf_nought(&flow->uid); /* at once: else the verifier walks on for each with each of the others */
-    adapter_slot ^= kpf_nought(&flow->uid);
-    known ^= kpf_nought(&flow->uid);
-    scope->loopback = kpf_over_loopback(flow, remote, scope->home) ^ kpf_nought(&flow->uid);
+    scope->home = kpf_opaque(scope->home ^ kpf_nought(&flow->uid)); /* at once: else the verifier walks on for each with each of the others */
+    adapter_slot = kpf_opaque(adapter_slot ^ kpf_nought(&flow->uid));
+    known = kpf_opaque(known ^ kpf_nought(&flow->uid));
+    scope->loopback = kpf_opaque(kpf_over_loopback(flow, remote, scope->home) ^ kpf_nought(&flow->uid));
     scope->local_zone = flow->known & KPF_KNOWS_LOCAL_ADDRESS
                             ? kpf_zone(local, known, adapter_slot, scope->loopback)
                             : KPF_UNKNOWN;
-    scope->local_zone ^= kpf_nought(&flow->uid);
-    scope->remote_zone = kpf_zone(remote, known, adapter_slot, scope->loopback) ^ kpf_nought(&flow->uid);
+    scope->local_zone = kpf_opaque(scope->local_zone ^ kpf_nought(&flow->uid));
+    scope->remote_zone = kpf_opaque(kpf_zone(remote, known, adapter_slot, scope->loopback) ^ kpf_nought(&flow->uid));
     group = remote->flags & (scope->home ? KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED : KPF_ADDRESS_GROUP);
     if (flow->direction == KPF_OUT && group && scope->loopback != KPF_YES) {
         u32 family = !kpf_is_ipv4(flow->remote);
@@ -222,14 +222,14 @@ static __always_inline int kpf_find_owner(struct kpf_case *this, const struct kp
         kpf_keep_owner(memo, flow, active_word, &owner);
     }
     kpf_leave_room(this, nought);
-    this->classes.of[KPF_FIELD_APPLICATION] = owner.class_ ^ nought;
-    this->classes.of[KPF_FIELD_USER] = owner.user ^ nought;
-    this->classes.of[KPF_FIELD_CGROUP] = owner.cgroup ^ nought;
-    this->numbers.component = owner.component ^ nought;
-    this->numbers.instead = owner.instead ^ nought;
-    this->numbers.modified = owner.modified ^ nought;
-    this->numbers.cells[0] = ((owner.cells[1] & out) | (owner.cells[0] & ~out)) ^ nought;
-    this->numbers.cells[1] = ((owner.cells[3] & out) | (owner.cells[2] & ~out)) ^ nought;
+    this->classes.of[KPF_FIELD_APPLICATION] = kpf_opaque(owner.class_ ^ nought);
+    this->classes.of[KPF_FIELD_USER] = kpf_opaque(owner.user ^ nought);
+    this->classes.of[KPF_FIELD_CGROUP] = kpf_opaque(owner.cgroup ^ nought);
+    this->numbers.component = kpf_opaque(owner.component ^ nought);
+    this->numbers.instead = kpf_opaque(owner.instead ^ nought);
+    this->numbers.modified = kpf_opaque(owner.modified ^ nought);
+    this->numbers.cells[0] = kpf_opaque(((owner.cells[1] & out) | (owner.cells[0] & ~out)) ^ nought);
+    this->numbers.cells[1] = kpf_opaque(((owner.cells[3] & out) | (owner.cells[2] & ~out)) ^ nought);
     return 0;
 }
 
@@ -261,9 +261,9 @@ static __always_inline int kpf_find_ports(struct kpf_case *this, const struct kp
         }
     }
     /* written at one place, and so of one kind, whatever the way here: the verifier goes on once */
-    this->classes.of[KPF_FIELD_LOCAL_PORT] = local_port ^ kpf_nought(&flow->uid);
-    this->classes.of[KPF_FIELD_REMOTE_PORT] = remote_port ^ kpf_nought(&flow->uid);
-    this->classes.sure[1] = sure ^ kpf_nought(&flow->uid);
+    this->classes.of[KPF_FIELD_LOCAL_PORT] = kpf_opaque(local_port ^ kpf_nought(&flow->uid));
+    this->classes.of[KPF_FIELD_REMOTE_PORT] = kpf_opaque(remote_port ^ kpf_nought(&flow->uid));
+    this->classes.sure[1] = kpf_opaque(sure ^ kpf_nought(&flow->uid));
     return 0;
 }
 
@@ -329,9 +329,9 @@ static __always_inline const struct kpf_address *kpf_find_address(struct kpf_cas
         kpf_keep_address(memo, address, active_word, number, named_as);
     }
     kpf_leave_room(this, kpf_nought(address));
-    number ^= kpf_nought(address);
-    named_as->local_row ^= kpf_nought(address);
-    named_as->remote_row ^= kpf_nought(address);
+    number = kpf_opaque(number ^ kpf_nought(address));
+    named_as->local_row = kpf_opaque(named_as->local_row ^ kpf_nought(address));
+    named_as->remote_row = kpf_opaque(named_as->remote_row ^ kpf_nought(address));
     return &all->address[number & (KPF_ADDRESSES - 1)];
 }
 
@@ -352,20 +352,20 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     this->classes.named_remote = name.remote_row;
     if (kpf_find_scope(this->numbers.slot, flow, this->image, local, remote, &this->numbers.scope))
         return -1;
-    this->numbers.scope.home ^= kpf_nought(&flow->uid);
-    this->numbers.scope.loopback ^= kpf_nought(&flow->uid);
-    this->numbers.scope.local_zone ^= kpf_nought(&flow->uid);
-    this->numbers.scope.remote_zone ^= kpf_nought(&flow->uid);
+    this->numbers.scope.home = kpf_opaque(this->numbers.scope.home ^ kpf_nought(&flow->uid));
+    this->numbers.scope.loopback = kpf_opaque(this->numbers.scope.loopback ^ kpf_nought(&flow->uid));
+    this->numbers.scope.local_zone = kpf_opaque(this->numbers.scope.local_zone ^ kpf_nought(&flow->uid));
+    this->numbers.scope.remote_zone = kpf_opaque(this->numbers.scope.remote_zone ^ kpf_nought(&flow->uid));
     this->classes.of[KPF_FIELD_REMOTE_ADDRESS] = remote->remote_class;
     known = flow->known & KPF_KNOWS_LOCAL_ADDRESS;
-    this->classes.of[KPF_FIELD_LOCAL_ADDRESS] = (known ? local->local_class : image->everything) ^ kpf_nought(&flow->uid);
-    this->classes.sure[0] = (known ? image->everything : image->no_local_address) ^ kpf_nought(&flow->uid);
+    this->classes.of[KPF_FIELD_LOCAL_ADDRESS] = kpf_opaque((known ? local->local_class : image->everything) ^ kpf_nought(&flow->uid));
+    this->classes.sure[0] = kpf_opaque((known ? image->everything : image->no_local_address) ^ kpf_nought(&flow->uid));
     this->classes.of[KPF_FIELD_PROTOCOL] = image->protocols[flow->protocol];
     /* the two cells differ afterwards only where the zone is unknown */
     internet = this->numbers.cells[0];
     trusted = this->numbers.cells[1];
-    this->numbers.cells[0] = (this->numbers.scope.remote_zone == KPF_YES ? trusted : internet) ^ kpf_nought(&flow->uid);
-    this->numbers.cells[1] = (this->numbers.scope.remote_zone == KPF_NO ? internet : trusted) ^ kpf_nought(&flow->uid);
+    this->numbers.cells[0] = (this->numbers.scope.remote_zone == kpf_opaque(KPF_YES ? trusted : internet) ^ kpf_nought(&flow->uid));
+    this->numbers.cells[1] = (this->numbers.scope.remote_zone == kpf_opaque(KPF_NO ? internet : trusted) ^ kpf_nought(&flow->uid));
     scope = kpf_scope_index(flow, &this->numbers.scope);
     if (scope >= KPF_SCOPES)
         return -1;

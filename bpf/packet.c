@@ -206,18 +206,18 @@ static __always_inline int kpf_read_packet(struct __sk_buff *skb, struct kpf_flo
     flow->direction = out;
     flow->ifindex = skb->ifindex;
     flow->known = KPF_KNOWS_ALL;
-    flow->protocol ^= nought;
-    packet->transport ^= nought;
-    hop_limit ^= nought;
+    flow->protocol = kpf_opaque(flow->protocol ^ nought);
+    packet->transport = kpf_opaque(packet->transport ^ nought);
+    hop_limit = kpf_opaque(hop_limit ^ nought);
     kpf_read_transport(skb, flow, packet, hop_limit, header);
-    flow->known ^= nought;
-    flow->local_port ^= nought;
-    flow->remote_port ^= nought;
-    flow->icmp ^= nought;
-    packet->sequence ^= nought;
-    packet->tcp_flags ^= nought;
-    packet->icmp_type ^= nought;
-    packet->icmp_id ^= nought;
+    flow->known = kpf_opaque(flow->known ^ nought);
+    flow->local_port = kpf_opaque(flow->local_port ^ nought);
+    flow->remote_port = kpf_opaque(flow->remote_port ^ nought);
+    flow->icmp = kpf_opaque(flow->icmp ^ nought);
+    packet->sequence = kpf_opaque(packet->sequence ^ nought);
+    packet->tcp_flags = kpf_opaque(packet->tcp_flags ^ nought);
+    packet->icmp_type = kpf_opaque(packet->icmp_type ^ nought);
+    packet->icmp_id = kpf_opaque(packet->icmp_id ^ nought);
 #pragma unroll
     for (i = 0; i < KPF_HEADER_WORDS; i++)
         ((volatile u64 *)room)[i] = nought; /* what was read differs by the way here */

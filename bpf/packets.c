@@ -223,12 +223,12 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
     u64 now = bpf_jiffies64(), nought = kpf_nought(&skb->len);
 
     __builtin_memset(key, 0, sizeof(*key));
-    memory->stateful = kpf_datagram_key(skb, flow, packet, key, out) ^ nought;
-    key->remote[0] ^= nought;
-    key->remote[1] ^= nought;
-    key->remote[2] ^= nought;
-    key->remote[3] ^= nought;
-    key->id ^= nought;
+    memory->stateful = kpf_opaque(kpf_datagram_key(skb, flow, packet, key, out) ^ nought);
+    key->remote[0] = kpf_opaque(key->remote[0] ^ nought);
+    key->remote[1] = kpf_opaque(key->remote[1] ^ nought);
+    key->remote[2] = kpf_opaque(key->remote[2] ^ nought);
+    key->remote[3] = kpf_opaque(key->remote[3] ^ nought);
+    key->id = kpf_opaque(key->id ^ nought);
     memory->echo_id = key->id;
     if (memory->stateful)
         state = flows.lookup(key);
@@ -239,8 +239,8 @@ static __always_inline int kpf_recall_datagram(struct __sk_buff *skb, struct kpf
     }
     memory->rule = state->rule;
     memory->started = 1;
-    memory->judged = (state->active != 0) ^ nought; /* 0: begun by sendmsg */
-    memory->answered = (state->answered || out != (state->initiator == KPF_INITIATOR_OUT)) ^ nought;
+    memory->judged = kpf_opaque((state->active != 0) ^ nought); /* 0: begun by sendmsg */
+    memory->answered = kpf_opaque((state->answered || out != (state->initiator == KPF_INITIATOR_OUT)) ^ nought);
     if (state->active == event->active && state->ifindex == flow->ifindex) {
         if (memory->rule.action == KPF_PERMIT) {
             state->seen = now;
@@ -334,13 +334,13 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
     }
     if (!who)
         return;
-    memory->judged = (*(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY) ^ nought;
+    memory->judged = kpf_opaque((*(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY) ^ nought);
     memory->rule.counter = who->cache.rule.counter;
     if (out && opens)
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
     if (who->initiator)
         flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
-    flow->direction ^= nought;
+    flow->direction = kpf_opaque(flow->direction ^ nought);
     memory->counted = flow->direction == KPF_IN && who->version && !who->adopted; /* an accepted one was, at its listener */
 }
 
@@ -349,18 +349,18 @@ static __always_inline void kpf_blur_owner(struct kpf_event *event, u64 nought)
 {
     struct kpf_flow *flow = &event->flow;
 
-    flow->application.inode ^= nought;
-    flow->application.device ^= nought;
-    flow->application.generation ^= nought;
-    flow->application.ctime_seconds ^= nought;
-    flow->application.ctime_nanoseconds ^= nought;
-    flow->cgroup ^= nought;
-    flow->netns_cookie ^= nought;
-    flow->uid ^= nought;
-    flow->component ^= nought;
-    flow->direction ^= nought;
-    flow->icmp ^= nought;
-    event->pid ^= nought;
+    flow->application.inode = kpf_opaque(flow->application.inode ^ nought);
+    flow->application.device = kpf_opaque(flow->application.device ^ nought);
+    flow->application.generation = kpf_opaque(flow->application.generation ^ nought);
+    flow->application.ctime_seconds = kpf_opaque(flow->application.ctime_seconds ^ nought);
+    flow->application.ctime_nanoseconds = kpf_opaque(flow->application.ctime_nanoseconds ^ nought);
+    flow->cgroup = kpf_opaque(flow->cgroup ^ nought);
+    flow->netns_cookie = kpf_opaque(flow->netns_cookie ^ nought);
+    flow->uid = kpf_opaque(flow->uid ^ nought);
+    flow->component = kpf_opaque(flow->component ^ nought);
+    flow->direction = kpf_opaque(flow->direction ^ nought);
+    flow->icmp = kpf_opaque(flow->icmp ^ nought);
+    event->pid = kpf_opaque(event->pid ^ nought);
 }
 
 enum kpf_recalled { KPF_RECALLED_DROP, KPF_RECALLED_PASS, KPF_RECALLED_KNOWN, KPF_RECALLED_NOTHING };
@@ -400,16 +400,16 @@ static __always_inline int kpf_recall(struct __sk_buff *skb, struct kpf_event *e
     }
     nought = kpf_nought(&skb->len);
     kpf_blur_owner(event, nought);
-    own = (sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS) ^ nought;
+    own = kpf_opaque((sk->type != KPF_SOCK_RAW && sk->protocol == flow->protocol && flow->known & KPF_HAS_PORTS) ^ nought);
     if (own && flow->protocol == KPF_TCP) {
         memory->way = KPF_WAY_CONNECTED;
         kpf_recall_segment(flow, sk, who, &packet, memory, out);
         known = 0;
     } else {
-        own = (own && kpf_is_connected_to(sk, flow)) ^ nought;
+        own = kpf_opaque((own && kpf_is_connected_to(sk, flow)) ^ nought);
         if (own && who && who->initiator == KPF_INITIATOR_OUT)
             flow->direction = KPF_OUT;
-        flow->direction ^= nought;
+        flow->direction = kpf_opaque(flow->direction ^ nought);
         memory->way = KPF_WAY_DATAGRAM;
         known = kpf_recall_datagram(skb, event, &packet, memory, &work->flow.key, out, own);
     }
@@ -430,8 +430,8 @@ KPF_PACKETS_PROGRAM kpf_judge_packet(struct __sk_buff *skb)
         return 1; /* KPF_DEFAULT_NO_IMAGE */
     recalled = kpf_recall(skb, &this.event, &this.memory, &work, out);
     kpf_forget(&this, sizeof(this));
-    out ^= kpf_nought(&skb->len);
-    recalled ^= kpf_nought(&skb->len);
+    out = kpf_opaque(out ^ kpf_nought(&skb->len));
+    recalled = kpf_opaque(recalled ^ kpf_nought(&skb->len));
     if (recalled == KPF_RECALLED_KNOWN) {
         if (this.memory.way == KPF_WAY_CONNECTED)
             kpf_keep_verdict(skb, &this.event.flow, this.event.active, &this.memory.rule);

@@ -9,10 +9,16 @@ static __always_inline void kpf_forget(void *bytes, u32 size)
     bpf_probe_read_kernel(bytes, size, bytes);
 }
 
+/* A value of which the compiler knows nothing: else it compares with a nought, of which newer verifiers then know something. */
+static __always_inline u64 kpf_opaque(u64 value)
+{
+    asm volatile("" : "+r"(value));
+    return value;
+}
+
 /*
- * 0, of which the verifier knows nothing: `number ^= kpf_nought(...)` is any number afterwards. Free. `any` is something
- * that the verifier does not know. What a branch depends on gets one of its own: LLVM may compare with the nought, of which
- * newer verifiers then know something.
+ * 0, of which the verifier knows nothing: `number = kpf_opaque(number ^ kpf_nought(...))` is any number afterwards. Free.
+ * `any` is something that the verifier does not know.
  */
 static __always_inline u64 kpf_nought(const volatile u32 *any)
 {
