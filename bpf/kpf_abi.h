@@ -361,9 +361,9 @@ struct kpf_search {
     u64 done;                    /* bit n: chunk n has no match; 0: no search is under way */
 };
 /* How many flows were told of in a stretch of time. About: processors may count past each other. */
-#define KPF_TOLD_AT_MOST 2000  /* flows in a quarter of a second */
+#define KPF_TOLD_AT_MOST 2000  /* flows in a stretch of two seconds */
 struct kpf_told {
-    u64 quarter;                 /* of a second: jiffies / (KPF_HZ / 4) */
+    u64 stretch;                 /* jiffies / (2 * KPF_HZ) */
     u64 count;
 };
 struct kpf_mirror_key {

@@ -61,14 +61,14 @@ static __always_inline void kpf_count(const struct kpf_rule *rule, u32 packets, 
  */
 static __always_inline int kpf_may_tell(void)
 {
-    u64 quarter = bpf_jiffies64() / (KPF_HZ / 4);
+    u64 stretch = bpf_jiffies64() / (2 * KPF_HZ);
     u32 zero = 0;
     struct kpf_told *so_far = told.lookup(&zero);
 
     if (!so_far)
         return 0;
-    if (so_far->quarter != quarter) {
-        so_far->quarter = quarter;
+    if (so_far->stretch != stretch) {
+        so_far->stretch = stretch;
         so_far->count = 0;
     }
     if (so_far->count >= KPF_TOLD_AT_MOST)

@@ -78,7 +78,7 @@ class Enforced:
         return compile_image(self.resolved, self.counters)
 
     rows: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Of hosts, and of hosts that share an address (separated by spaces): the rows of the rules that name any of them."""
+    """Of hosts, and of those that share an address (with spaces between): the rows of the rules that name them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from kpf_ebpf.engine.down import take_down
 from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
 from kpf_ebpf.engine.heart import Heart
-from kpf_ebpf.engine.records import Attachment, Enforced, EngineProcess, Losses
+from kpf_ebpf.engine.records import Attachment, EngineProcess, Losses
 from kpf_ebpf.engine.refresh import Refresher
 from kpf_ebpf.engine.rule_book import RuleBook, rule_names
 from kpf_ebpf.engine.syslog import Syslog

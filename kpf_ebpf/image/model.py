@@ -70,8 +70,8 @@ class MapImage:
 
     ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, place);
     ``cgroups`` maps marks. ``hosts`` gives of every host the rules that name it as local and as remote (two vectors),
-    ``named`` the same of every address that hosts have: beside what ``prefixes`` say of it. ``counters`` gives each rule id its counter. A file of ``applications`` may have several
-    accepted contents.
+    ``named`` the same of every address that hosts have: beside what ``prefixes`` say of it. ``counters`` gives each
+    rule id its counter. A file of ``applications`` may have several accepted contents.
     """
 
     policy: ResolvedPolicy

@@ -381,9 +381,9 @@ class SettledMemo(ctypes.Structure):
 
 
 class Told(ctypes.Structure):
-    """How many flows were told of in a quarter of a second."""
+    """How many flows were told of in a stretch of two seconds."""
 
-    _fields_ = (("quarter", _u64), ("count", _u64))
+    _fields_ = (("stretch", _u64), ("count", _u64))
 
 
 class MirrorKey(ctypes.Structure):

@@ -1,4 +1,4 @@
-"""The addresses of host names in the kernel, by slot: what changes most of an image, and alone of it is changed in place."""
+"""The addresses of host names in the kernel, by slot: what changes most of an image, and is changed in its place."""
 
 from __future__ import annotations
 
