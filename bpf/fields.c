@@ -75,7 +75,8 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
     }
     if (!scope->home)
         known = KPF_KNOWS_ADAPTER; /* elsewhere adapter-bound items never match: slot 0 whatever the adapter */
-    scope->home = kpf_opaque(scope->home ^ kpf_nought(&flow->uid)); /* at once: else the verifier walks on for each with each of the others */
+    /* at once: else the verifier walks on for each of them with each of the others */
+    scope->home = kpf_opaque(scope->home ^ kpf_nought(&flow->uid));
     adapter_slot = kpf_opaque(adapter_slot ^ kpf_nought(&flow->uid));
     known = kpf_opaque(known ^ kpf_nought(&flow->uid));
     scope->loopback = kpf_opaque(kpf_over_loopback(flow, remote, scope->home) ^ kpf_nought(&flow->uid));
@@ -364,8 +365,8 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     /* the two cells differ afterwards only where the zone is unknown */
     internet = this->numbers.cells[0];
     trusted = this->numbers.cells[1];
-    this->numbers.cells[0] = (this->numbers.scope.remote_zone == kpf_opaque(KPF_YES ? trusted : internet) ^ kpf_nought(&flow->uid));
-    this->numbers.cells[1] = (this->numbers.scope.remote_zone == kpf_opaque(KPF_NO ? internet : trusted) ^ kpf_nought(&flow->uid));
+    this->numbers.cells[0] = kpf_opaque((this->numbers.scope.remote_zone == KPF_YES ? trusted : internet) ^ kpf_nought(&flow->uid));
+    this->numbers.cells[1] = kpf_opaque((this->numbers.scope.remote_zone == KPF_NO ? internet : trusted) ^ kpf_nought(&flow->uid));
     scope = kpf_scope_index(flow, &this->numbers.scope);
     if (scope >= KPF_SCOPES)
         return -1;
