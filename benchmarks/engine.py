@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from kpf_ebpf.engine import records
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.hosts import Hosts, follow, hosts_of
+from kpf_ebpf.policy.model import V4_BASE
 from tests.e2e.bench import DENY_ALL, Bench
 from tests.reliability.ground import bench_of_its_own
 
@@ -19,6 +27,16 @@ action = "permit"
 protocol = "tcp"
 remote = {{ address = "10.{1}.{2}.{3}", port = 443 }}
 """
+
+
+HOST = """
+[[packet-filter]]
+description = "a host"
+action = "permit"
+remote = { address = "localhost" }
+"""
+FIRST, CHANGES = V4_BASE + (198 << 24 | 51 << 16 | 100 << 8), 21
+"""The first of the addresses that the host gets, and how often it gets another."""
 
 
 def many(count: int, changed: int = 0) -> str:
@@ -83,4 +101,25 @@ def engine() -> dict[str, float]:
         pid = int(bench.status()["engine"])
         found["Engine at rest, 10,000 rules (share of a core)"] = at_rest(pid)
         found["Engine, 10,000 rules (MB)"] = resident(pid)
+        bench.write_policy(many(10000) + HOST)
+        timed(bench, "reload")
+        os.kill(pid, signal.SIGKILL)  # it would follow its own name servers
+        found["10,000 rules: a host's new address (ms)"] = renaming(Instance(bench.instance))
     return found
+
+
+def renaming(instance: Instance) -> float:
+    """Milliseconds from a host's new address to its enforcement, by what the Engine calls for it: the median."""
+    enforced = records.enforced(instance)
+    assert enforced is not None
+    known: Hosts | None = hosts_of(instance, enforced)
+    (fact,) = (fact for fact in enforced.names if fact.name == "localhost")
+    took = []
+    for number in range(CHANGES):
+        assert known is not None
+        before, began = known, time.perf_counter()
+        known = follow(instance, before, [replace(fact, addresses=(FIRST + number,))], lambda: took.append(
+            (time.perf_counter() - began) * 1000  # noqa: B023  (called before the next turn)
+        ))  # fmt: skip
+    assert known is not None and len(took) == CHANGES
+    return statistics.median(took)

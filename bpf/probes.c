@@ -117,6 +117,8 @@ KPF_PROBES_PROGRAM kpf_measure_nothing(struct __sk_buff *skb)
 KPF_PROBES_PROGRAM kpf_measure_egress(struct __sk_buff *skb)
 {
     struct kpf_rule rule = {.action = KPF_PERMIT};
+    struct kpf_flow_state state = {.rule = rule, .initiator = KPF_INITIATOR_OUT};
+    struct kpf_flow_memo *memo;
     struct bpf_sock *sk = skb->sk;
     struct kpf_identity *who;
     struct kpf_header header;
@@ -135,6 +137,9 @@ KPF_PROBES_PROGRAM kpf_measure_egress(struct __sk_buff *skb)
     kpf_flow_of(&flow, &header);
     flow.ifindex = skb->ifindex;
     kpf_write_cache(&who->cache, &flow, active_word, &rule, KPF_PASSES_IN | KPF_PASSES_OUT);
+    memo = kpf_flow_memo_of(who->cookie, header.remote, header.ports >> 16);
+    if (memo)
+        kpf_keep_flow(memo, &flow, active_word, who->cookie, &state);
     return 1;
 }
 

@@ -6,7 +6,7 @@ answer of a name server; so the kernel has them apart, and what such a change ne
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from kpf_ebpf.engine import records, trial
@@ -68,10 +68,13 @@ def hosts_of(instance: Instance, enforced: Enforced) -> Hosts:
     )
 
 
-def follow(instance: Instance, known: Hosts, facts: Iterable[NameFact]) -> Hosts | None:
+def follow(
+    instance: Instance, known: Hosts, facts: Iterable[NameFact], switched: Callable[[], None] = lambda: None
+) -> Hosts | None:
     """Makes what is known of names now the addresses of the rules' hosts; ``known``: what was enforced.
 
-    None: this is not all that changed, and the whole policy is to be resolved. Raises Busy.
+    ``switched`` is called as soon as they count. None: this is not all that changed, and the whole policy is to be
+    resolved. Raises Busy.
     """
     fresh = {fact.name: fact for fact in facts}
     hosts = {name: fresh[name].addresses if name in fresh else before for name, before in known.addresses.items()}
@@ -89,6 +92,7 @@ def follow(instance: Instance, known: Hosts, facts: Iterable[NameFact]) -> Hosts
                 instance.pins,
                 rows,
                 lambda generation: records.write(instance, Renamed(known.base, generation, names, hosts)),
+                switched,
             )
         except OSError:
             return None  # resolving it all anew says what is wrong

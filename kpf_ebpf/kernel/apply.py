@@ -80,11 +80,17 @@ def spread(pins: Path) -> None:
     _hang_up(pins, others)
 
 
-def rename(pins: Path, rows: Mapping[int, named.Rows], announce: Callable[[int], None]) -> int | None:
+def rename(
+    pins: Path,
+    rows: Mapping[int, named.Rows],
+    announce: Callable[[int], None],
+    switched: Callable[[], None] = lambda: None,
+) -> int | None:
     """Makes an image active that is the active one, but for the addresses of hosts; returns its generation.
 
-    ``rows``: the rules that name each address. ``announce`` as for ``apply``. None: another slot does not hold the rest
-    (see ``spread``), so that the whole image is to be applied. Raises OSError; the old image then stays active.
+    ``rows``: the rules that name each address. ``announce`` as for ``apply``; ``switched`` is called just after the
+    switch. None: another slot does not hold the rest (see ``spread``), so that the whole image is to be applied. Raises
+    OSError; the old image then stays active.
     """
     before, trial = read_active(pins), read_trial(pins)
     if before.slot is None:
@@ -99,6 +105,7 @@ def rename(pins: Path, rows: Mapping[int, named.Rows], announce: Callable[[int],
     announce(generation)
     active = Active(generation, before.stop_all, slot, before.opens)
     write_active(pins, active, Trial(active, trial.instead, trial.until) if trial else None)
+    switched()
     _wait_for_programs()
     return generation
 

@@ -23,10 +23,10 @@ PROBES = ("kpf_probe", "kpf_probe_early")
 """Judge flows that tests and benchmarks make up; nothing else loads them."""
 ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress", "kpf_judge_frame")
 """Loaded where adapters are filtered."""
-MEASURES = ("kpf_measure", "kpf_measure_nothing")
-"""The classifier on flows that a benchmark makes up, and the same without it; nothing else loads them."""
-PACKET_MEASURES = ("kpf_measure_egress", "kpf_measure_nothing_skb")
-"""The packet hook on a packet of a judged socket, and nothing at all."""
+_PACKET_MEASURES = ("kpf_measure_egress", "kpf_measure_nothing_skb")
+MEASURES = ("kpf_measure", "kpf_measure_nothing", *_PACKET_MEASURES)
+"""The classifier on flows that a benchmark makes up, the packet hook on a packet of a judged socket, and each without
+what is measured; nothing else loads them."""
 _SCHED_CLS, _CGROUP_SKB, _RAW_TRACEPOINT, _TRACING, _LSM = 3, 8, 17, 26, 29
 _FENTRY, _LSM_MAC = 24, 27
 EXACT = (
@@ -137,7 +137,7 @@ def kind_of(name: str) -> tuple[int, int]:
     let only programs that were loaded alike go on in one another.
     """
     hook = _HOOK_OF.get(name)
-    if name in (JUDGE, *PACKET_MEASURES) or (hook is not None and hook.kind == _CGROUP_SKB):
+    if name in (JUDGE, *_PACKET_MEASURES) or (hook is not None and hook.kind == _CGROUP_SKB):
         return _CGROUP_SKB, 0
     if hook is not None:
         return hook.kind, hook.where if isinstance(hook.where, int) else 0
@@ -147,14 +147,14 @@ def kind_of(name: str) -> tuple[int, int]:
 def _parts(more: Collection[str]) -> tuple[str, ...]:
     """The parts of the programs that are needed, with ``more`` of them."""
     adapters = (ADAPTERS,) if set(more) & set(ADAPTER_PROGRAMS) else ()
-    probes = (PROBES_PART,) if set(more) & {*PROBES, *MEASURES, *PACKET_MEASURES} else ()
+    probes = (PROBES_PART,) if set(more) & {*PROBES, *MEASURES} else ()
     return (SOCKETS, PACKETS, *adapters, *probes)
 
 
 def load(pins: Path, more: Collection[str] = ()) -> Programs:
     """Loads the hooks' programs, compiled now or before; maps are made below ``pins`` or found there.
 
-    ``more``: of PROBES, MEASURES, PACKET_MEASURES and ADAPTER_PROGRAMS those that are needed, too. Raises LoadError.
+    ``more``: of PROBES, MEASURES and ADAPTER_PROGRAMS those that are needed, too. Raises LoadError.
     """
     try:
         types = btf.Btf(btf.VMLINUX.read_bytes())

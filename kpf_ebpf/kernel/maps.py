@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from kpf_ebpf.kernel import abi, abi_image
+from kpf_ebpf.kernel import abi, abi_image, abi_memo
 
 _u32 = ctypes.c_uint32
 _u64 = ctypes.c_uint64
@@ -86,10 +86,10 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "searches": _spec("percpu_array", _u32, abi.Search, 1),
         **{name: _spec("prog", _u32, _u32, 1) for name in JUDGES},
         "named": _spec("hash", abi.NamedKey, abi.Named, abi.NAMED, NO_PREALLOC),
-        "address_memos": _spec("array", _u32, abi.AddressMemo, abi.ADDRESS_MEMOS),
-        "owner_memos": _spec("array", _u32, abi.OwnerMemo, abi.OWNER_MEMOS),
-        "flow_memos": _spec("array", _u32, abi.FlowMemo, abi.FLOW_MEMOS),
-        "settled_memos": _spec("array", _u32, abi.SettledMemo, abi.SETTLED_MEMOS),
+        "address_memos": _spec("array", _u32, abi_memo.AddressMemo, abi.ADDRESS_MEMOS),
+        "owner_memos": _spec("array", _u32, abi_memo.OwnerMemo, abi.OWNER_MEMOS),
+        "flow_memos": _spec("array", _u32, abi_memo.FlowMemo, abi.FLOW_MEMOS),
+        "settled_memos": _spec("array", _u32, abi_memo.SettledMemo, abi.SETTLED_MEMOS),
         "told": _spec("array", _u32, abi.Told, 1),
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
@@ -107,10 +107,10 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
 LOCKED: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
         "identity": (abi.IDENTITY_BYTES, abi.Identity.cache.offset + abi.Cache.lock.offset),
-        "address_memos": (ctypes.sizeof(abi.AddressMemo), abi.AddressMemo.lock.offset),
-        "owner_memos": (ctypes.sizeof(abi.OwnerMemo), abi.OwnerMemo.lock.offset),
-        "settled_memos": (ctypes.sizeof(abi.SettledMemo), abi.SettledMemo.lock.offset),
-        "flow_memos": (ctypes.sizeof(abi.FlowMemo), abi.FlowMemo.cache.offset + abi.Cache.lock.offset),
+        "address_memos": (ctypes.sizeof(abi_memo.AddressMemo), abi_memo.AddressMemo.lock.offset),
+        "owner_memos": (ctypes.sizeof(abi_memo.OwnerMemo), abi_memo.OwnerMemo.lock.offset),
+        "settled_memos": (ctypes.sizeof(abi_memo.SettledMemo), abi_memo.SettledMemo.lock.offset),
+        "flow_memos": (ctypes.sizeof(abi_memo.FlowMemo), abi_memo.FlowMemo.cache.offset + abi.Cache.lock.offset),
     }
 )
 """Maps with a spin lock in their values: the values' size, and where it is. The kernel asks for their types."""

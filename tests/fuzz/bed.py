@@ -13,6 +13,7 @@ from kpf_ebpf.events.decode import RawEvent, decode
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.active import read_active, write_active
 from kpf_ebpf.kernel.counters import read_defaults
+from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.kernel.perf import EventReader
 from tests.fuzz.packets import Seen
 from tests.kernel.conftest import Kernel
@@ -127,8 +128,13 @@ class Bed:
         return list(self._events.values())
 
     def forget(self) -> dict[abi.Default, int]:
-        """Begin to count events anew, without any that nobody collected; for ``collect``."""
+        """Begin to count events anew, without any that nobody collected; for ``collect``.
+
+        The kernel tells of so many flows in two seconds: here it begins to count them anew, too.
+        """
         self._reader.poll(0)
+        with opened(self.kernel.programs.pins / "told") as told:
+            bpf.update(told, bytes(4), bytes(ctypes.sizeof(abi.Told)))
         self._events.clear()
         return self.defaults()
 

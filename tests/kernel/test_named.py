@@ -22,10 +22,8 @@ from tests.kernel.conftest import DENY_ALL, Kernel
 
 FIRST, SECOND, FIRST6, SECOND6 = "198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2"
 ONE, OTHER = "one.example", "other.example"
-POLICY = DENY_ALL + "".join(
-    f'[[packet-filter]]\ndescription = "{name}"\naction = "permit"\ndirection = "out"\nremote = {{ address = "{name}" }}\n'
-    for name in (ONE, OTHER)
-)
+RULE = '[[packet-filter]]\ndescription = "{0}"\naction = "permit"\ndirection = "out"\nremote = {{ address = "{0}" }}\n'
+POLICY = DENY_ALL + RULE.format(ONE) + RULE.format(OTHER)
 DENIED = "default/internet-out"
 
 
@@ -89,7 +87,7 @@ def test_a_hosts_new_address_is_the_rules_and_the_old_one_is_not(kernel: Kernel,
 
 
 def test_an_address_of_two_hosts_is_the_first_rules(kernel: Kernel) -> None:
-    """The rules of both accept it; the first of them decides, and the other once it is not the first host's any more."""
+    """The rules of both accept it; the first of them decides, and the other once it is the first host's no more."""
     image = enforce(kernel, {ONE: (FIRST,), OTHER: (FIRST,)})
     assert decided(kernel, FIRST) == f"packet-filter/{ONE}"
     assert renamed(kernel, image, {ONE: (SECOND,), OTHER: (FIRST,)})

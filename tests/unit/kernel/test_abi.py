@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.kernel import abi, abi_image, maps
+from kpf_ebpf.kernel import abi, abi_image, abi_memo, maps
 
 BPF = Path(__file__).parents[3] / "bpf"
 SCALARS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "s64": 8, "char": 1, "int": 4}
@@ -93,10 +93,10 @@ def camel(name: str) -> str:
 
 
 def mirrored() -> dict[str, type[ctypes.Structure]]:
-    """Every ctypes structure of abi.py and abi_image.py."""
+    """Every ctypes structure of abi.py, abi_image.py and abi_memo.py."""
     return {
         name: value
-        for name, value in (vars(abi) | vars(abi_image)).items()
+        for name, value in (vars(abi) | vars(abi_image) | vars(abi_memo)).items()
         if isinstance(value, type) and issubclass(value, ctypes.Structure)
     }
 
