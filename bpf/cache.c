@@ -279,6 +279,8 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
     if (state == KPF_STATE_LISTEN || kpf_peek(skb, out, &header))
         return 0;
     who = identity.sk_storage_get(sk, 0, 0);
+    if (!who && (u8)header.kind == KPF_UDP) /* older than the hooks, or the kernel's: its flows have memos, too */
+        who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!who)
         return 0;
     if (out && state == KPF_STATE_SYN_SENT)
