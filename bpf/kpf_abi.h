@@ -197,6 +197,7 @@ struct kpf_cache {
  * versions may change is the inside of `cache`, within its size, with another KPF_CACHE_LAYOUT.
  */
 struct kpf_identity {
+    struct kpf_cache cache;  /* first: in the cache line that the kernel has just read */
     struct kpf_file application; /* the script, if it is one */
     u64 netns_cookie;
     u64 cookie;              /* of a datagram socket, once it was asked for; not to be relied on elsewhere: it is inherited */
@@ -208,7 +209,6 @@ struct kpf_identity {
     u8 initiator;            /* enum kpf_initiator */
     u8 adopted;              /* 1: older than the hooks, and no listener: no hook has counted its flow */
     u8 pad[4];
-    struct kpf_cache cache;
 };
 
 /* ---- a flow, as every hook describes it ------------------------------------------------------------- */

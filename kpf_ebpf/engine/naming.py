@@ -23,7 +23,9 @@ class Naming:
         self._instance = instance
         self._keeper = NameKeeper()
         self._known: tuple[NameFact, ...] = ()
-        self._written: KeptNames | None = None
+        self._written: tuple[object, ...] | None = None
+        """What was worth being written last."""
+
         self._due = 0.0
 
     def retarget(self, enforced: Enforced) -> None:
@@ -53,11 +55,12 @@ class Naming:
         if now < self._due:
             return
         self._due = now + PERIOD
-        counts = {name: int(count) for name, count in asdict(self._keeper.counts()).items()}
-        kept = KeptNames(tuple(_kept(state) for state in self._keeper.states().values()), counts)
-        if self._written is None or _rough(kept) != _rough(self._written):
-            records.write(self._instance, kept)
-            self._written = kept
+        counts, states = self._keeper.counts(), self._keeper.states().values()
+        rough = (counts, *(_rough(state, now) for state in states))
+        if rough != self._written:
+            numbers = {name: int(count) for name, count in asdict(counts).items()}
+            records.write(self._instance, KeptNames(tuple(_kept(state) for state in states), numbers))
+            self._written = rough
 
     def close(self) -> None:
         """Asks no more."""
@@ -75,10 +78,7 @@ def _kept(state: NameState) -> KeptName:
     )
 
 
-def _rough(kept: KeptNames) -> tuple[object, ...]:
+def _rough(state: NameState, now: float) -> tuple[object, ...]:
     """What is worth being written anew: moments to the second, give or take one."""
-    rough = [
-        (one.name, one.addresses, one.until and round(one.until / 2), one.grace_until is None, one.error)
-        for one in kept.names
-    ]
-    return (*rough, *kept.counts.items())
+    until = round((now + state.ttl) / 2) if state.ttl else None
+    return state.name, state.addresses, until, state.grace is None, state.error

@@ -218,6 +218,7 @@ class Identity(ctypes.Structure):
     """The identity of a socket. Frozen: layout 2."""
 
     _fields_ = (
+        ("cache", Cache),
         ("application", File),
         ("netns_cookie", _u64),
         ("cookie", _u64),
@@ -229,7 +230,6 @@ class Identity(ctypes.Structure):
         ("initiator", _u8),
         ("adopted", _u8),
         ("pad", _u8 * 4),
-        ("cache", Cache),
     )
 
 
