@@ -2,8 +2,8 @@
  * Every map. All but the templates are pinned below KPF_PIN, so that they outlive the process that loaded them
  * and the next `up` finds them. Only `identity` and `processes` hold what could not be had again.
  */
-#define KPF_PINNED(kind, key, value, name, entries, flags) \
-    BPF_F_TABLE(kind ":" KPF_PIN "/" #name, key, value, name, entries, flags)
+/* BCC makes the maps that it compiles for, and forgets them: of one element. How many there are says maps.py, as here. */
+#define KPF_PINNED(kind, key, value, name, entries, flags) BPF_F_TABLE(kind ":" KPF_PIN "/" #name, key, value, name, 1, flags)
 /*
  * One inner map per slot; the template only tells the verifier what the inner maps are like. It must have no type
  * information: from 5.15 to 6.1 the kernel takes maps with and without for different kinds. Its leaf is a stand-in:
