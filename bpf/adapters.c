@@ -216,7 +216,8 @@ KPF_ADAPTERS_PROGRAM kpf_judge_frame(struct __sk_buff *skb)
         kpf_broken_image(&rule);
         return KPF_DROP;
     }
-    return kpf_end_frame(skb, &event, packet.icmp_id, &rule, &work.flow.key, out ? KPF_HOOK_ADAPTER_EGRESS : KPF_HOOK_ADAPTER_INGRESS);
+    return kpf_end_frame(skb, &event, packet.icmp_id, &rule, &work.flow.key,
+                         out ? KPF_HOOK_ADAPTER_EGRESS : KPF_HOOK_ADAPTER_INGRESS);
 }
 
 /* Both directions are judged by one program: it is most of what the verifier has to walk. */

@@ -60,10 +60,12 @@ static __always_inline int kpf_is_address(u32 field)
 
 static __always_inline u64 kpf_summarise(const struct kpf_case *this)
 {
-    u64 all = kpf_row(this, this->classes.of[KPF_FIELD_LOCAL_ADDRESS])->summary | kpf_row(this, this->classes.named_local)->summary;
+    u64 all = kpf_row(this, this->classes.of[KPF_FIELD_LOCAL_ADDRESS])->summary |
+              kpf_row(this, this->classes.named_local)->summary;
     u32 field;
 
-    all &= kpf_row(this, this->classes.of[KPF_FIELD_REMOTE_ADDRESS])->summary | kpf_row(this, this->classes.named_remote)->summary;
+    all &= kpf_row(this, this->classes.of[KPF_FIELD_REMOTE_ADDRESS])->summary |
+           kpf_row(this, this->classes.named_remote)->summary;
 #pragma unroll
     for (field = 0; field < KPF_FIELDS; field++)
         if (!kpf_is_address(field))

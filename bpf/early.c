@@ -127,8 +127,10 @@ static __always_inline enum kpf_outcome kpf_classify_early(struct kpf_case *this
         if (kpf_read_rule(this->numbers.slot, kpf_in_place_of(this, this->numbers.cells[0]), rule))
             return KPF_OUTCOME_OPEN;
         if (rule->action == KPF_PERMIT)
-            return early.chunks || this->numbers.cells[0] != this->numbers.cells[1] ? KPF_OUTCOME_OPEN : KPF_OUTCOME_SETTLED;
-        if (kpf_read_rule(this->numbers.slot, this->numbers.cells[1], &other) || (other.action && !this->numbers.modified))
+            return early.chunks || this->numbers.cells[0] != this->numbers.cells[1] ? KPF_OUTCOME_OPEN
+                                                                                    : KPF_OUTCOME_SETTLED;
+        if (kpf_read_rule(this->numbers.slot, this->numbers.cells[1], &other) ||
+            (other.action && !this->numbers.modified))
             return KPF_OUTCOME_OPEN;
     }
     if (kpf_read_rule(this->numbers.slot, position, rule))

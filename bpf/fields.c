@@ -291,7 +291,8 @@ static __always_inline int kpf_look_up_address(struct kpf_case *this, const u32 
 
     if (!hosts_of || !addresses_of)
         return -1;
-    kpf_prefix_of(&this->room.prefix, address); /* in any case: else the verifier walks on for a stack with it and without */
+    /* in any case: else the verifier walks on for a stack with it and without */
+    kpf_prefix_of(&this->room.prefix, address);
     if (this->image->hosts)
         found = bpf_map_lookup_elem(hosts_of, address);
     if (!found) {
@@ -308,7 +309,7 @@ static __always_inline int kpf_look_up_address(struct kpf_case *this, const u32 
     return 0;
 }
 
-/* What the image knows of an address, as remembered or looked up. `named_as`: the rows of the rules that name a host with it. */
+/* What the image knows of an address, remembered or looked up. `named_as`: the rows of the rules that name a host with it. */
 static __always_inline const struct kpf_address *kpf_find_address(struct kpf_case *this, const u32 address[4],
                                                                   u64 active_word, struct kpf_named *named_as)
 {
@@ -341,7 +342,7 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     struct kpf_image *image = this->image;
     const struct kpf_address *local, *remote;
     struct kpf_named name;
-    u32 scope, known, internet, trusted;
+    u32 scope, known, internet, trusted, zone;
 
     local = kpf_find_address(this, flow->local, active_word, &name);
     if (!local)
@@ -359,14 +360,16 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     this->numbers.scope.remote_zone = kpf_opaque(this->numbers.scope.remote_zone ^ kpf_nought(&flow->uid));
     this->classes.of[KPF_FIELD_REMOTE_ADDRESS] = remote->remote_class;
     known = flow->known & KPF_KNOWS_LOCAL_ADDRESS;
-    this->classes.of[KPF_FIELD_LOCAL_ADDRESS] = kpf_opaque((known ? local->local_class : image->everything) ^ kpf_nought(&flow->uid));
+    this->classes.of[KPF_FIELD_LOCAL_ADDRESS] =
+        kpf_opaque((known ? local->local_class : image->everything) ^ kpf_nought(&flow->uid));
     this->classes.sure[0] = kpf_opaque((known ? image->everything : image->no_local_address) ^ kpf_nought(&flow->uid));
     this->classes.of[KPF_FIELD_PROTOCOL] = image->protocols[flow->protocol];
     /* the two cells differ afterwards only where the zone is unknown */
     internet = this->numbers.cells[0];
     trusted = this->numbers.cells[1];
-    this->numbers.cells[0] = kpf_opaque((this->numbers.scope.remote_zone == KPF_YES ? trusted : internet) ^ kpf_nought(&flow->uid));
-    this->numbers.cells[1] = kpf_opaque((this->numbers.scope.remote_zone == KPF_NO ? internet : trusted) ^ kpf_nought(&flow->uid));
+    zone = this->numbers.scope.remote_zone;
+    this->numbers.cells[0] = kpf_opaque((zone == KPF_YES ? trusted : internet) ^ kpf_nought(&flow->uid));
+    this->numbers.cells[1] = kpf_opaque((zone == KPF_NO ? internet : trusted) ^ kpf_nought(&flow->uid));
     scope = kpf_scope_index(flow, &this->numbers.scope);
     if (scope >= KPF_SCOPES)
         return -1;

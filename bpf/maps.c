@@ -3,7 +3,8 @@
  * and the next `up` finds them. Only `identity` and `processes` hold what could not be had again.
  */
 /* BCC makes the maps that it compiles for, and forgets them: of one element. How many there are says maps.py, as here. */
-#define KPF_PINNED(kind, key, value, name, entries, flags) BPF_F_TABLE(kind ":" KPF_PIN "/" #name, key, value, name, 1, flags)
+#define KPF_PINNED(kind, key, value, name, entries, flags) \
+    BPF_F_TABLE(kind ":" KPF_PIN "/" #name, key, value, name, 1, flags)
 /*
  * One inner map per slot; the template only tells the verifier what the inner maps are like. It must have no type
  * information: from 5.15 to 6.1 the kernel takes maps with and without for different kinds. Its leaf is a stand-in:

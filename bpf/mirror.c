@@ -16,7 +16,7 @@ static __always_inline void kpf_mirror_key_of(struct kpf_mirror_key *key, const 
     key->receiver_port = out ? flow->remote_port : flow->local_port;
 }
 
-/* The sender's half of a loopback flow that comes in, if an internal rule permitted it there; else zero: it permits nothing. */
+/* The sender's half of a loopback flow that comes in, if an internal rule permitted it; else zero, which permits nothing. */
 static __always_inline void kpf_find_mirror(const struct kpf_flow *flow, struct kpf_mirror_key *key,
                                             struct kpf_mirror *mirror)
 {
@@ -45,7 +45,7 @@ static __always_inline int kpf_is_mirrored(const struct kpf_image *image, u32 co
            (mirror->rule.flags & KPF_RULE_MIRROR_GUI || mirror->component == KPF_COMPONENT_ENGINE);
 }
 
-/* Puts the rule of the flow's mirror, if there is one that counts, in the place of what else was found; stop-all outranks it. */
+/* Puts the rule of the flow's mirror, if one counts, in the place of what else was found; stop-all outranks it. */
 static __always_inline void kpf_follow_mirror(const struct kpf_flow *flow, u64 active_word, u32 component,
                                               struct kpf_mirror_key *key, struct kpf_rule *rule)
 {

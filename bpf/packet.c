@@ -74,7 +74,7 @@ static __always_inline int kpf_is_loopback(const u32 a[4])
     return !a[0] && !a[1] && !a[2] && a[3] == bpf_htonl(1);
 }
 
-/* IPv4 header (RFC 791), of which 20 bytes were read. Fills source, destination, protocol, and where the transport begins. */
+/* IPv4 header (RFC 791), of which 20 bytes were read. Fills addresses, protocol, and where the transport begins. */
 static __always_inline void kpf_read_ipv4(const u8 header[20], u32 source[4], u32 destination[4], u8 *protocol,
                                           struct kpf_packet *packet)
 {

@@ -258,14 +258,16 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
     }
     if (!who)
         return;
-    memory->judged = kpf_opaque((*(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY) ^ nought);
+    memory->judged = *(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY;
+    memory->judged = kpf_opaque(memory->judged ^ nought);
     memory->rule.counter = who->cache.rule.counter;
     if (out && opens)
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
     if (who->initiator)
         flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
     flow->direction = kpf_opaque(flow->direction ^ nought);
-    memory->counted = flow->direction == KPF_IN && who->version && !who->adopted; /* an accepted one was, at its listener */
+    /* an accepted one was, at its listener */
+    memory->counted = flow->direction == KPF_IN && who->version && !who->adopted;
 }
 
 /* Makes the verifier forget which way the owner was found, or that none was: `nought` is 0. */
