@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kpf_ebpf.engine.rule_book import RuleBook
@@ -13,6 +13,7 @@ WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 NAMES = st.dictionaries(st.integers(0, 65535), st.builds(RuleName, WORDS, WORDS, WORDS), max_size=8)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(NAMES)
 def test_a_book_is_the_mapping_that_it_was_made_from(names: dict[int, RuleName]) -> None:
     """Whatever words a path on disk brings with it."""
