@@ -39,7 +39,8 @@ class Bar:
         if self.aim is not None and self.found <= self.aim:
             met = "aim met"
         aim = "" if self.aim is None else f"{self.aim:,g}"
-        return f"| {self.what} | {self.most:,g} | {aim} | {self.found:,.4g} | {met} |"
+        found = f"{self.found:,.0f}" if self.found >= 1000 else f"{self.found:.4g}"
+        return f"| {self.what} | {self.most:,g} | {aim} | {found} | {met} |"
 
 
 def over(network: Network, name: str, metric: str) -> float:
