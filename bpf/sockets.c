@@ -36,8 +36,19 @@ KPF_SOCKETS_PROGRAM kpf_post_bind6(struct bpf_sock *sk)
     return kpf_bound(sk);
 }
 
+/* The remote address as it was named, in the words of a kpf_header. (Opaque: else LLVM makes one load of two.) */
+static __always_inline void kpf_named_remote(const struct bpf_sock_addr *ctx, u64 remote[2])
+{
+    if (kpf_either()) {
+        kpf_map_header(remote, kpf_opaque(ctx->user_ip4));
+    } else {
+        remote[0] = kpf_opaque(ctx->user_ip6[0] | (u64)ctx->user_ip6[1] << 32);
+        remote[1] = kpf_opaque(ctx->user_ip6[2] | (u64)ctx->user_ip6[3] << 32);
+    }
+}
+
 /* Fills what a hook knows before there is a packet: the remote point as named, the local point if bound. */
-static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_sock_addr *ctx, int ipv4)
+static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_sock_addr *ctx, const u64 remote[2])
 {
     const volatile struct bpf_sock *sk = ctx->sk; /* volatile: else LLVM 19 merges loads by adding to the pointer */
     u32 bound, source;
@@ -48,16 +59,9 @@ static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_soc
     flow->remote_port = bpf_ntohs(ctx->user_port);
     if (kpf_protocol_has_ports(flow->protocol))
         flow->known = KPF_HAS_PORTS;
-    if (ipv4) {
-        kpf_map_ipv4(flow->remote, ctx->user_ip4);
-    } else {
-        flow->remote[0] = ctx->user_ip6[0];
-        flow->remote[1] = ctx->user_ip6[1];
-        flow->remote[2] = ctx->user_ip6[2];
-        flow->remote[3] = ctx->user_ip6[3];
-    }
+    __builtin_memcpy(flow->remote, remote, 16);
     if (kpf_is_unspecified(flow->remote)) { /* the kernel takes it for the loopback address */
-        if (ipv4 || kpf_is_ipv4(flow->remote))
+        if (kpf_is_ipv4(flow->remote))
             kpf_map_ipv4(flow->remote, bpf_htonl(0x7f000001));
         else
             flow->remote[3] = bpf_htonl(1);
@@ -160,11 +164,13 @@ static __always_inline int kpf_judge_connect(struct bpf_sock_addr *ctx, struct k
     return 1;
 }
 
-static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
+/* cgroup/connect4 and connect6: here the owner of a connection is known, and often its verdict. */
+KPF_SOCKETS_PROGRAM kpf_connect(struct bpf_sock_addr *ctx)
 {
     struct bpf_sock *sk = ctx->sk;
     struct kpf_event event = {};
     struct kpf_identity *who;
+    u64 remote[2];
 
     if (!sk)
         return 1; /* KPF_DEFAULT_NO_SOCKET: judged at its packets */
@@ -181,21 +187,11 @@ static __always_inline int kpf_connect(struct bpf_sock_addr *ctx, int ipv4)
     event.active = kpf_active();
     if (ctx->protocol != KPF_TCP || !event.active)
         return 1; /* connect() of a datagram socket sends nothing and never fails */
-    kpf_early_flow(&event.flow, ctx, ipv4);
+    kpf_named_remote(ctx, remote);
+    kpf_early_flow(&event.flow, ctx, remote);
     kpf_flow_owner(&event.flow, who);
     event.pid = who->pid;
     return kpf_judge_connect(ctx, &event, who);
-}
-
-/* (Compiled with the packets: so the two parts that every `up` needs take about as long.) */
-KPF_PACKETS_PROGRAM kpf_connect4(struct bpf_sock_addr *ctx)
-{
-    return kpf_connect(ctx, 1);
-}
-
-KPF_SOCKETS_PROGRAM kpf_connect6(struct bpf_sock_addr *ctx)
-{
-    return kpf_connect(ctx, 0);
 }
 
 /*
@@ -254,20 +250,8 @@ static __always_inline int kpf_sends_on(const volatile struct kpf_flow_memo *mem
     return !((before ^ memo->cache.writes) | (before & 1));
 }
 
-/* The flow memo of a datagram that is about to be sent. */
-static __always_inline struct kpf_flow_memo *kpf_memo_of_datagram(struct bpf_sock_addr *ctx, int ipv4, u64 cookie,
-                                                                  u64 remote[2])
-{
-    if (ipv4) {
-        kpf_map_header(remote, ctx->user_ip4);
-    } else {
-        remote[0] = ctx->user_ip6[0] | (u64)ctx->user_ip6[1] << 32;
-        remote[1] = ctx->user_ip6[2] | (u64)ctx->user_ip6[3] << 32;
-    }
-    return kpf_flow_memo_of(cookie, remote, ctx->user_port);
-}
-
-static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
+/* cgroup/sendmsg4 and sendmsg6: whose the datagram is, and whether it can be denied before it is made. */
+KPF_SOCKETS_PROGRAM kpf_sendmsg(struct bpf_sock_addr *ctx)
 {
     struct bpf_sock *sk = ctx->sk;
     struct kpf_event event = {.active = kpf_active()};
@@ -286,13 +270,14 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     event.pid = bpf_get_current_pid_tgid() >> 32;
     if (!who->cookie)
         who->cookie = bpf_get_socket_cookie(ctx);
-    memo = kpf_memo_of_datagram(ctx, ipv4, who->cookie, remote);
+    kpf_named_remote(ctx, remote);
+    memo = kpf_flow_memo_of(who->cookie, remote, ctx->user_port);
     if (!memo)
         return 1; /* KPF_DEFAULT_NO_MEMORY, which cannot be */
     if (kpf_sends_on(memo, ctx, remote, who->cookie, event.active, event.pid))
         return 1;
     kpf_identify_process(event.pid, &flow->application, &flow->component);
-    kpf_early_flow(flow, ctx, ipv4);
+    kpf_early_flow(flow, ctx, remote);
     state = kpf_begun(flow, who->cookie);
     if (state && (state->initiator == KPF_INITIATOR_IN ||
                   (state->active == event.active && state->pid == event.pid &&
@@ -311,14 +296,4 @@ static __always_inline int kpf_sendmsg(struct bpf_sock_addr *ctx, int ipv4)
     kpf_begin(flow, who->cookie, event.pid);
     kpf_drop_cache(&memo->cache);
     return 1;
-}
-
-KPF_SOCKETS_PROGRAM kpf_sendmsg4(struct bpf_sock_addr *ctx)
-{
-    return kpf_sendmsg(ctx, 1);
-}
-
-KPF_SOCKETS_PROGRAM kpf_sendmsg6(struct bpf_sock_addr *ctx)
-{
-    return kpf_sendmsg(ctx, 0);
 }

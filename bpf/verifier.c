@@ -26,3 +26,12 @@ static __always_inline u64 kpf_nought(const volatile u32 *any)
 
     return (one ^ same) << 32 | (one ^ same);
 }
+
+/*
+ * 0 in the one of the two programs that a text makes, 1 in the other (KPF_EITHER). LLVM does not know which, so it
+ * compiles the text once; the verifier does, walks nothing that is the other's alone, and takes it out.
+ */
+static __always_inline int kpf_either(void)
+{
+    return kpf_opaque(KPF_EITHER) != 0;
+}

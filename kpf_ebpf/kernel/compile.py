@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kpf_ebpf.kernel import bpf, btf, maps
-from kpf_ebpf.kernel.compiled import Compiled, decode, encode, fetch, keep, key_of, unlink_maps
+from kpf_ebpf.kernel.compiled import Compiled, Program, decode, encode, fetch, keep, key_of, twins, unlink_maps
 
 SOURCES = ("kpf_abi.h", "kpf_image.h", "parts.c", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c",
            "packet.c", "memo.c", "fields.c", "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "mirror.c",
@@ -30,6 +30,9 @@ PARTS = SOCKETS, PACKETS, ADAPTERS, PROBES = "SOCKETS", "PACKETS", "ADAPTERS", "
 OLDEST_BCC = (0, 25)
 """The first whose compiler knows what is asked of it."""
 BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
+OPTIONS = ("-g0", "-Xclang", "-disable-llvm-passes", "-Werror=implicit-function-declaration")
+"""Without debug information, which LLVM would carry through all its passes: BCC has a use for it only where it makes the
+storage of sockets, and that is there already. And without Clang's passes: BCC has all of them run once more."""
 _CLOCK_MONOTONIC_COARSE = 6
 DEADLINE = 300
 """Seconds that the compiler may take: emulated processors are slow."""
@@ -90,7 +93,7 @@ def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) 
     text = "".join(f'#line 1 "bpf/{name}"\n{(folder / name).read_text()}' for name in SOURCES)
     flags = [f"-DKPF_HZ={ticks_a_second()}", *(f"-DKPF_BTF_{name}={value}" for name, value in sorted(offsets.items()))]
     stubs = sorted((folder / "stub").rglob("*.h"))
-    common = [text, *flags, *(path.read_text() for path in stubs), bcc_version(), os.uname().release]
+    common = [text, *flags, *OPTIONS, *(path.read_text() for path in stubs), bcc_version(), os.uname().release]
     keys = {part: key_of([*common, part]) for part in parts}
     found = {part: fetch(key) for part, key in keys.items()}
 
@@ -108,15 +111,10 @@ def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) 
 
 
 def compile_text(text: str, flags: list[str], folder: Path, scratch: Path) -> Compiled:
-    """Every program of a C text. Raises LoadError.
-
-    Without debug information, which LLVM would carry through all its passes: a fifth of its time. BCC has a use for it
-    only where it makes the storage of sockets, and that is there already.
-    """
+    """Every program of a C text. Raises LoadError."""
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
-    flags = [*flags, f'-DKPF_PIN="{scratch}"', "-g0", "-Werror=implicit-function-declaration"]
-    flags.append(f"-I{folder}/stub/include")
+    flags = [*flags, f'-DKPF_PIN="{scratch}"', *OPTIONS, f"-I{folder}/stub/include"]
     environment = {**os.environ, "BCC_KERNEL_SOURCE": str(folder / "stub")}
     try:
         _pin_storage(scratch)
@@ -175,7 +173,9 @@ def main() -> None:
         for index in range(library.bpf_num_tables(handle))
     }
     functions = [library.bpf_function_name(handle, index) for index in range(library.bpf_num_functions(handle))]
-    programs = {name.decode(): unlink_maps(module.dump_func(name), names) for name in functions}
+    programs: dict[str, Program] = {}
+    for name in functions:
+        programs |= twins(name.decode(), unlink_maps(module.dump_func(name), names))
     sys.stdout.buffer.write(encode(Compiled(MappingProxyType(programs))))
 
 

@@ -16,14 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from kpf_ebpf.kernel import abi
+
 CACHE = Path("/var/cache/kpf-ebpf")
 KEPT = 12
 """Compilations that are kept: the newest."""
 MAX_BYTES = 16 << 20
 """Bytes of a file that are read."""
 FORMAT = 1
-_MAP_REFERENCE, _PSEUDO_MAP = 0x18, 1
-"""A 64-bit load whose source register says that its number is a map's descriptor (linux/bpf.h)."""
+TWINS = {"kpf_connect": ("kpf_connect6", "kpf_connect4"), "kpf_sendmsg": ("kpf_sendmsg6", "kpf_sendmsg4")}
+"""Functions that make two programs each: the first has 0 where bpf/ says KPF_EITHER, the second 1."""
+_LOAD_NUMBER, _PSEUDO_MAP = 0x18, 1
+"""A load of a 64-bit number: two instructions. Its source register may say that it is a map's descriptor (linux/bpf.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,30 @@ def unlink_maps(code: bytes, names: Mapping[int, str]) -> Program:
     """Takes descriptors out of instructions; ``names``: the map of each descriptor."""
     found = []
     for index in range(len(code) // 8):
-        if code[8 * index] == _MAP_REFERENCE and code[8 * index + 1] >> 4 == _PSEUDO_MAP:
+        if code[8 * index] == _LOAD_NUMBER and code[8 * index + 1] >> 4 == _PSEUDO_MAP:
             found.append((index, names[int.from_bytes(code[8 * index + 4 : 8 * index + 8], "little")]))
     return Program(code, tuple(found))
+
+
+def twins(name: str, program: Program) -> dict[str, Program]:
+    """The programs that a function makes, by their names: itself, or two. Raises ValueError if nothing tells them apart."""
+    if name not in TWINS:
+        return {name: program}
+    mark = abi.EITHER.to_bytes(8, "little")
+    places = [
+        at
+        for at in range(0, len(program.code) - 8, 8)
+        if program.code[at] == _LOAD_NUMBER and program.code[at + 4 : at + 8] + program.code[at + 12 : at + 16] == mark
+    ]
+    if not places:
+        raise ValueError(f"{name} says nowhere which of {' and '.join(TWINS[name])} it is")
+    made = {}
+    for number, twin in enumerate(TWINS[name]):
+        code = bytearray(program.code)
+        for at in places:
+            code[at + 4 : at + 8], code[at + 12 : at + 16] = number.to_bytes(4, "little"), bytes(4)
+        made[twin] = Program(bytes(code), program.maps)
+    return made
 
 
 def encode(compiled: Compiled) -> bytes:
