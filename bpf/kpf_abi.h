@@ -58,9 +58,11 @@
 #define KPF_ADAPTER_SLOTS 64   /* bit 0 of a trusted mask: any adapter that no trusted item names */
 #define KPF_PROBES 1024        /* flows the classifier's test probe can be handed at a time */
 
-/* ---- texts that make two programs each --------------------------------------------------------------- */
-/* Stands for 0 in the one and for 1 in the other, and is written over in both (kpf_ebpf/kernel/compiled.py). */
-#define KPF_EITHER 0x4b50462d65697468
+/* ---- texts that make several programs ----------------------------------------------------------------- */
+/* Stands for the number of one of them, and is written over in each (kpf_ebpf/kernel/compiled.py). */
+#define KPF_NUMBER 0x4b50462d6e756d62
+#define KPF_REACH_IPV4 1    /* of kpf_reach: bits of the number */
+#define KPF_REACH_CONNECT 2
 
 /* ---- words ------------------------------------------------------------------------------------------ */
 enum kpf_action { KPF_DENY = 0, KPF_PERMIT = 1 };

@@ -39,7 +39,7 @@ KPF_SOCKETS_PROGRAM kpf_post_bind6(struct bpf_sock *sk)
 /* The remote address as it was named, in the words of a kpf_header. (Opaque: else LLVM makes one load of two.) */
 static __always_inline void kpf_named_remote(const struct bpf_sock_addr *ctx, u64 remote[2])
 {
-    if (kpf_either()) {
+    if (kpf_number() & KPF_REACH_IPV4) {
         kpf_map_header(remote, kpf_opaque(ctx->user_ip4));
     } else {
         remote[0] = kpf_opaque(ctx->user_ip6[0] | (u64)ctx->user_ip6[1] << 32);
@@ -141,42 +141,11 @@ static __always_inline int kpf_deny_early(struct bpf_sock_addr *ctx, struct kpf_
     return 0;
 }
 
-/* The early verdict at connect(): what settles it is kept for the next one, and for the packet. */
-static __always_inline int kpf_judge_connect(struct bpf_sock_addr *ctx, struct kpf_event *event, struct kpf_identity *who)
+/* What is known of a connection that begins: its owner is who begins it. 0: there is nothing to judge. */
+static __always_inline int kpf_connects(struct bpf_sock_addr *ctx, struct kpf_identity *who, struct kpf_event *event)
 {
-    struct kpf_settled_memo *memo = kpf_settled_memo_of(&event->flow);
-    struct kpf_early_verdict found = {};
-
-    if (!memo)
-        return 1;
-    if (!kpf_recall_settled(memo, &event->flow, event->active, &found.rule)) {
-        kpf_forget(&event->flow, sizeof(event->flow));
-        if (kpf_find_early(event, &found))
-            return 1;
-        if (found.outcome == KPF_OUTCOME_DENIED)
-            return kpf_deny_early(ctx, event, &found.rule, KPF_HOOK_CONNECT);
-        if (found.outcome != KPF_OUTCOME_SETTLED || !kpf_can_settle(&found.rule))
-            return 1;
-        if (!(event->flow.known & KPF_KNOWS_ALL))
-            kpf_keep_settled(memo, &event->flow, event->active, &found.rule);
-    }
-    kpf_write_cache(&who->cache, &event->flow, event->active, &found.rule, KPF_PASSES_EARLY);
-    return 1;
-}
-
-/* cgroup/connect4 and connect6: here the owner of a connection is known, and often its verdict. */
-KPF_SOCKETS_PROGRAM kpf_connect(struct bpf_sock_addr *ctx)
-{
-    struct bpf_sock *sk = ctx->sk;
-    struct kpf_event event = {};
-    struct kpf_identity *who;
     u64 remote[2];
 
-    if (!sk)
-        return 1; /* KPF_DEFAULT_NO_SOCKET: judged at its packets */
-    who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!who)
-        return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
     kpf_take_over(who);
     kpf_drop_cache(&who->cache);
     if (!who->netns_cookie)
@@ -184,14 +153,13 @@ KPF_SOCKETS_PROGRAM kpf_connect(struct bpf_sock_addr *ctx)
     if (!who->cgroup)
         who->cgroup = bpf_get_current_cgroup_id();
     who->initiator = KPF_INITIATOR_OUT;
-    event.active = kpf_active();
-    if (ctx->protocol != KPF_TCP || !event.active)
-        return 1; /* connect() of a datagram socket sends nothing and never fails */
+    if (ctx->protocol != KPF_TCP || !event->active)
+        return 0; /* connect() of a datagram socket sends nothing and never fails */
     kpf_named_remote(ctx, remote);
-    kpf_early_flow(&event.flow, ctx, remote);
-    kpf_flow_owner(&event.flow, who);
-    event.pid = who->pid;
-    return kpf_judge_connect(ctx, &event, who);
+    kpf_early_flow(&event->flow, ctx, remote);
+    kpf_flow_owner(&event->flow, who);
+    event->pid = who->pid;
+    return 1;
 }
 
 /*
@@ -250,50 +218,85 @@ static __always_inline int kpf_sends_on(const volatile struct kpf_flow_memo *mem
     return !((before ^ memo->cache.writes) | (before & 1));
 }
 
-/* cgroup/sendmsg4 and sendmsg6: whose the datagram is, and whether it can be denied before it is made. */
-KPF_SOCKETS_PROGRAM kpf_sendmsg(struct bpf_sock_addr *ctx)
+/* What is known of a datagram that is about to be sent, and its memo. 0: there is nothing to judge, or not again. */
+static __always_inline struct kpf_flow_memo *kpf_sends(struct bpf_sock_addr *ctx, struct kpf_identity *who,
+                                                       struct kpf_event *event)
 {
-    struct bpf_sock *sk = ctx->sk;
-    struct kpf_event event = {.active = kpf_active()};
-    struct kpf_flow *flow = &event.flow;
+    struct kpf_flow *flow = &event->flow;
     struct kpf_flow_state *state;
     struct kpf_flow_memo *memo;
-    struct kpf_identity *who;
-    struct kpf_early_verdict found;
     u64 remote[2];
 
-    if (!sk || !event.active)
-        return 1; /* KPF_DEFAULT_NO_SOCKET, KPF_DEFAULT_NO_IMAGE: judged at its packet */
-    who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!who)
-        return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packet */
-    event.pid = bpf_get_current_pid_tgid() >> 32;
+    if (!event->active)
+        return NULL; /* KPF_DEFAULT_NO_IMAGE: judged at its packet */
+    event->pid = bpf_get_current_pid_tgid() >> 32;
     if (!who->cookie)
         who->cookie = bpf_get_socket_cookie(ctx);
     kpf_named_remote(ctx, remote);
     memo = kpf_flow_memo_of(who->cookie, remote, ctx->user_port);
-    if (!memo)
-        return 1; /* KPF_DEFAULT_NO_MEMORY, which cannot be */
-    if (kpf_sends_on(memo, ctx, remote, who->cookie, event.active, event.pid))
-        return 1;
-    kpf_identify_process(event.pid, &flow->application, &flow->component);
+    if (!memo || kpf_sends_on(memo, ctx, remote, who->cookie, event->active, event->pid))
+        return NULL;
+    kpf_identify_process(event->pid, &flow->application, &flow->component);
     kpf_early_flow(flow, ctx, remote);
     state = kpf_begun(flow, who->cookie);
     if (state && (state->initiator == KPF_INITIATOR_IN ||
-                  (state->active == event.active && state->pid == event.pid &&
+                  (state->active == event->active && state->pid == event->pid &&
                    kpf_same_inode(&state->application, &flow->application))))
-        return 1;
+        return NULL;
     flow->uid = (u32)bpf_get_current_uid_gid();
     if (!who->netns_cookie)
         who->netns_cookie = bpf_get_netns_cookie(ctx);
     flow->cgroup = who->cgroup;
     flow->netns_cookie = who->netns_cookie;
-    kpf_forget(flow, sizeof(*flow));
+    return memo;
+}
+
+/*
+ * cgroup/connect4, connect6, sendmsg4, sendmsg6: whose the flow is, and often its verdict. What settles a connection is
+ * kept for the next one, and for the packet that opens it.
+ */
+KPF_SOCKETS_PROGRAM kpf_reach(struct bpf_sock_addr *ctx)
+{
+    struct bpf_sock *sk = ctx->sk;
+    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_early_verdict found = {};
+    struct kpf_settled_memo *settled = NULL;
+    struct kpf_flow_memo *memo = NULL;
+    struct kpf_identity *who;
+    int connects = kpf_number() & KPF_REACH_CONNECT;
+
+    if (!sk)
+        return 1; /* KPF_DEFAULT_NO_SOCKET: judged at its packets */
+    who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!who)
+        return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
+    if (connects) {
+        if (!kpf_connects(ctx, who, &event))
+            return 1;
+        settled = kpf_settled_memo_of(&event.flow);
+        if (!settled)
+            return 1; /* KPF_DEFAULT_NO_MEMORY, which cannot be */
+        if (kpf_recall_settled(settled, &event.flow, event.active, &found.rule)) {
+            kpf_write_cache(&who->cache, &event.flow, event.active, &found.rule, KPF_PASSES_EARLY);
+            return 1;
+        }
+    } else {
+        memo = kpf_sends(ctx, who, &event);
+        if (!memo)
+            return 1;
+    }
+    kpf_forget(&event.flow, sizeof(event.flow));
     if (kpf_find_early(&event, &found))
         return 1;
     if (found.outcome == KPF_OUTCOME_DENIED)
-        return kpf_deny_early(ctx, &event, &found.rule, KPF_HOOK_SENDMSG);
-    kpf_begin(flow, who->cookie, event.pid);
-    kpf_drop_cache(&memo->cache);
+        return kpf_deny_early(ctx, &event, &found.rule, connects ? KPF_HOOK_CONNECT : KPF_HOOK_SENDMSG);
+    if (memo) {
+        kpf_begin(&event.flow, who->cookie, event.pid);
+        kpf_drop_cache(&memo->cache);
+    } else if (settled && found.outcome == KPF_OUTCOME_SETTLED && kpf_can_settle(&found.rule)) {
+        if (!(event.flow.known & KPF_KNOWS_ALL))
+            kpf_keep_settled(settled, &event.flow, event.active, &found.rule);
+        kpf_write_cache(&who->cache, &event.flow, event.active, &found.rule, KPF_PASSES_EARLY);
+    }
     return 1;
 }

@@ -28,10 +28,10 @@ static __always_inline u64 kpf_nought(const volatile u32 *any)
 }
 
 /*
- * 0 in the one of the two programs that a text makes, 1 in the other (KPF_EITHER). LLVM does not know which, so it
- * compiles the text once; the verifier does, walks nothing that is the other's alone, and takes it out.
+ * Which of the programs this is that a text makes (KPF_NUMBER). LLVM does not know, so it compiles the text once; the
+ * verifier does, walks nothing that is another one's alone, and takes it out.
  */
-static __always_inline int kpf_either(void)
+static __always_inline u64 kpf_number(void)
 {
-    return kpf_opaque(KPF_EITHER) != 0;
+    return kpf_opaque(KPF_NUMBER);
 }

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kpf_ebpf.kernel import bpf, btf, maps
-from kpf_ebpf.kernel.compiled import Compiled, Program, decode, encode, fetch, keep, key_of, twins, unlink_maps
+from kpf_ebpf.kernel.compiled import Compiled, Program, decode, encode, fetch, keep, key_of, numbered, unlink_maps
 
 SOURCES = ("kpf_abi.h", "kpf_image.h", "parts.c", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c",
            "packet.c", "memo.c", "fields.c", "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "mirror.c",
@@ -31,8 +31,8 @@ OLDEST_BCC = (0, 25)
 """The first whose compiler knows what is asked of it."""
 BCC_REMEDY = "install it: apt-get install python3-bpfcc (0.25 or newer)"
 OPTIONS = ("-g0", "-Xclang", "-disable-llvm-passes", "-Werror=implicit-function-declaration")
-"""Without debug information, which LLVM would carry through all its passes: BCC has a use for it only where it makes the
-storage of sockets, and that is there already. And without Clang's passes: BCC has all of them run once more."""
+"""No debug information, which LLVM would carry through all its passes: BCC has a use for it only where it makes the
+storage of sockets, and that is there already. And no passes of Clang's: BCC has all of them run, too."""
 _CLOCK_MONOTONIC_COARSE = 6
 DEADLINE = 300
 """Seconds that the compiler may take: emulated processors are slow."""
@@ -175,7 +175,7 @@ def main() -> None:
     functions = [library.bpf_function_name(handle, index) for index in range(library.bpf_num_functions(handle))]
     programs: dict[str, Program] = {}
     for name in functions:
-        programs |= twins(name.decode(), unlink_maps(module.dump_func(name), names))
+        programs |= numbered(name.decode(), unlink_maps(module.dump_func(name), names))
     sys.stdout.buffer.write(encode(Compiled(MappingProxyType(programs))))
 
 

@@ -24,10 +24,10 @@ KEPT = 12
 MAX_BYTES = 16 << 20
 """Bytes of a file that are read."""
 FORMAT = 1
-TWINS = {"kpf_connect": ("kpf_connect6", "kpf_connect4"), "kpf_sendmsg": ("kpf_sendmsg6", "kpf_sendmsg4")}
-"""Functions that make two programs each: the first has 0 where bpf/ says KPF_EITHER, the second 1."""
+SEVERAL = {"kpf_reach": ("kpf_sendmsg6", "kpf_sendmsg4", "kpf_connect6", "kpf_connect4")}
+"""Functions that make several programs, each with its place here where bpf/ says KPF_NUMBER."""
 _LOAD_NUMBER, _PSEUDO_MAP = 0x18, 1
-"""A load of a 64-bit number: two instructions. Its source register may say that it is a map's descriptor (linux/bpf.h)."""
+"""A load of a 64-bit number, by two instructions; its source register can say that it is a map's (linux/bpf.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +61,24 @@ def unlink_maps(code: bytes, names: Mapping[int, str]) -> Program:
     return Program(code, tuple(found))
 
 
-def twins(name: str, program: Program) -> dict[str, Program]:
-    """The programs that a function makes, by their names: itself, or two. Raises ValueError if nothing tells them apart."""
-    if name not in TWINS:
+def numbered(name: str, program: Program) -> dict[str, Program]:
+    """The programs that a function makes, by their names: itself, or several. Raises ValueError without KPF_NUMBER."""
+    if name not in SEVERAL:
         return {name: program}
-    mark = abi.EITHER.to_bytes(8, "little")
+    mark = abi.NUMBER.to_bytes(8, "little")
     places = [
         at
         for at in range(0, len(program.code) - 8, 8)
         if program.code[at] == _LOAD_NUMBER and program.code[at + 4 : at + 8] + program.code[at + 12 : at + 16] == mark
     ]
     if not places:
-        raise ValueError(f"{name} says nowhere which of {' and '.join(TWINS[name])} it is")
+        raise ValueError(f"{name} says nowhere which of {', '.join(SEVERAL[name])} it is")
     made = {}
-    for number, twin in enumerate(TWINS[name]):
+    for number, one in enumerate(SEVERAL[name]):
         code = bytearray(program.code)
         for at in places:
             code[at + 4 : at + 8], code[at + 12 : at + 16] = number.to_bytes(4, "little"), bytes(4)
-        made[twin] = Program(bytes(code), program.maps)
+        made[one] = Program(bytes(code), program.maps)
     return made
 
 

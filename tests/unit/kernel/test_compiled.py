@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kpf_ebpf.kernel.compiled import (
     KEPT,
+    SEVERAL,
     Compiled,
     Program,
     decode,
@@ -20,11 +21,13 @@ from kpf_ebpf.kernel.compiled import (
     fetch,
     keep,
     key_of,
+    numbered,
     unlink_maps,
 )
 
 LOAD_MAP_5 = bytes([0x18, 0x11, 0, 0, 5, 0, 0, 0])
 LOAD_NUMBER_5 = bytes([0x18, 0x01, 0, 0, 5, 0, 0, 0])
+LOAD_NUMBER = bytes([0x18, 0x01, 0, 0, *b"bmun", 0, 0, 0, 0, *b"-FPK"])
 LEAVE = bytes([0x95, 0, 0, 0, 0, 0, 0, 0])
 ONE = Compiled({"kpf_one": Program(LOAD_MAP_5 + bytes(8) + LEAVE, ((0, "flows"),))})
 
@@ -36,6 +39,27 @@ def test_only_references_to_maps_are_taken_out_and_put_in() -> None:
     linked = program.linked({"flows": 258})
     assert linked[:16] == LOAD_NUMBER_5 + bytes(8)
     assert linked[16:24] == bytes([0x18, 0x11, 0, 0, 2, 1, 0, 0])
+
+
+def test_each_program_of_a_text_has_its_number() -> None:
+    """Wherever the text says KPF_NUMBER, the n-th program has n; nothing else differs, and other functions stay."""
+    program = Program(
+        LOAD_MAP_5 + bytes(8) + LOAD_NUMBER + LOAD_NUMBER_5 + bytes(8) + LOAD_NUMBER + LEAVE, ((0, "flows"),)
+    )
+    (name, names), *_ = SEVERAL.items()
+    made = numbered(name, program)
+    assert tuple(made) == names
+    for number, one in enumerate(made.values()):
+        load = bytes([0x18, 0x01, 0, 0, number, 0, 0, 0]) + bytes(8)
+        assert one.code == LOAD_MAP_5 + bytes(8) + load + LOAD_NUMBER_5 + bytes(8) + load + LEAVE
+        assert one.maps == program.maps
+    assert numbered("kpf_one", program) == {"kpf_one": program}
+
+
+def test_a_text_without_its_number_is_refused() -> None:
+    """Else several hooks would run one program, and each think that it is the first."""
+    with pytest.raises(ValueError, match="says nowhere which"):
+        numbered(next(iter(SEVERAL)), ONE.programs["kpf_one"])
 
 
 @given(st.dictionaries(st.text(), st.builds(Program, st.binary(), st.just(((3, "flows"),)))))
