@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from kpf_ebpf.kernel.load import MEASURES
+from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, MEASURES
 from tests.kernel.conftest import loaded_kernel
 
 from . import bars, engine, flood, hard, micro, network, packets
@@ -21,7 +21,7 @@ def measure() -> dict[str, Any]:
     _tell("packets")
     found: dict[str, Any] = {"flows": {}}
     found["packets"], found["cached path"] = packets.packets(bars.SIZES)
-    with loaded_kernel(*MEASURES) as kernel:
+    with loaded_kernel(*ADAPTER_PROGRAMS, *MEASURES) as kernel:
         _tell("flows")
         found["verified"] = micro.verified(kernel)
         for size in micro.SIZES:

@@ -143,7 +143,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("this needs root", file=sys.stderr)
         return 2
-    with loaded_kernel(*MEASURES) as kernel:
+    with loaded_kernel(*ADAPTER_PROGRAMS, *MEASURES) as kernel:
         walked = verified(kernel)
         costs, cached = {}, {}
         for size in SIZES:

@@ -1,5 +1,5 @@
 /*
- * cgroup/setsockopt: the two ways around the filters at adapters, refused to whom they would deny anything. A packet
+ * cgroup/setsockopt, where adapters are filtered: the two ways around the filters at adapters, refused to whom they would deny anything. A packet
  * socket that skips the queueing discipline, and an XDP socket, send what nobody sees.
  */
 #define KPF_SOL_PACKET 263
@@ -47,7 +47,7 @@ static __always_inline int kpf_may_bypass(void)
     return 1;
 }
 
-KPF_SOCKETS_PROGRAM kpf_setsockopt(struct bpf_sockopt *ctx)
+KPF_ADAPTERS_PROGRAM kpf_setsockopt(struct bpf_sockopt *ctx)
 {
     if (ctx->optlen > KPF_PAGE)
         ctx->optlen = 0; /* "as the caller gave it": a program sees no more than a page, and must say so */

@@ -38,13 +38,16 @@ HOOKS = (
     Hook("connect6", "kpf_connect6", 18, 11),
     Hook("sendmsg4", "kpf_sendmsg4", 18, 14),
     Hook("sendmsg6", "kpf_sendmsg6", 18, 15),
-    Hook("setsockopt", "kpf_setsockopt", 25, 22),
     Hook("ingress", "kpf_ingress", 8, 0),
     Hook("egress", "kpf_egress", 8, 1),
 )
 """In order of attachment: whoever a packet belongs to is known before any packet is judged."""
 SCRIPT_PROGRAM, SCRIPT_HOOK = "kpf_script", Hook("script", "kpf_script", 26, "")
 """Where the kernel takes it: the hook that sees a script's own file (fentry or LSM; no tracepoint's name)."""
+OPTIONS_HOOK = Hook("setsockopt", "kpf_setsockopt", 25, 22)
+"""Where adapters are filtered: the hook that refuses the ways around their filters."""
+_AT_TIMES = (OPTIONS_HOOK, SCRIPT_HOOK)
+_OF_CGROUPS = (*(hook for hook in HOOKS if isinstance(hook.where, int)), OPTIONS_HOOK)
 MARKS = ("active", "processes")
 """Every program of a cgroup uses one of these maps: they tell whose program it is."""
 
@@ -64,8 +67,8 @@ def attach(pins: Path, descriptors: Mapping[str, int], cgroup: int) -> None:
 
     ``descriptors`` are the loaded programs by function name. Pins: ``hook_NAME`` below ``pins``. Raises AttachError.
     """
-    wanted = HOOKS + ((SCRIPT_HOOK,) if SCRIPT_PROGRAM in descriptors else ())
-    before = {hook.name: fd for hook in HOOKS if (fd := _attached_before(pins, hook, cgroup)) is not None}
+    wanted = (*HOOKS, *(hook for hook in _AT_TIMES if hook.program in descriptors))
+    before = {hook.name: fd for hook in wanted if (fd := _attached_before(pins, hook, cgroup)) is not None}
     done: list[Hook] = []
     try:
         for hook in wanted:
@@ -84,8 +87,8 @@ def attach(pins: Path, descriptors: Mapping[str, int], cgroup: int) -> None:
             os.close(fd)
     for hook in wanted:
         (pins / f"new_{hook.name}").rename(pins / f"hook_{hook.name}")
-    if SCRIPT_HOOK not in wanted:
-        (pins / f"hook_{SCRIPT_HOOK.name}").unlink(missing_ok=True)
+    for hook in set(_AT_TIMES) - set(wanted):
+        (pins / f"hook_{hook.name}").unlink(missing_ok=True)
     current = {bpf.identity_of(fd) for fd in descriptors.values()}
     detach(pins, cgroup, current)
 
@@ -144,10 +147,8 @@ def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
     Its programs are those that use a map of MARKS: what an ``up`` left that died half-way is found, too.
     """
     marks, count = _marks(pins), 0
-    for hook in HOOKS:
-        if not isinstance(hook.where, int):
-            continue
-        for program_id in bpf.attached(cgroup, hook.where):
+    for hook in _OF_CGROUPS:
+        for program_id in bpf.attached(cgroup, int(hook.where)):
             if program_id in (but or ()):
                 continue
             try:
@@ -156,7 +157,7 @@ def detach(pins: Path, cgroup: int, but: set[int] | None = None) -> int:
                 continue
             try:
                 if marks.intersection(bpf.maps_of(program)):
-                    bpf.detach(cgroup, program, hook.where)
+                    bpf.detach(cgroup, program, int(hook.where))
                     count += 1
             finally:
                 os.close(program)
@@ -181,10 +182,8 @@ def foreign(pins: Path, cgroup: int) -> dict[str, int]:
     They may deny what is permitted here, and rewrite addresses before a packet is judged; they cannot permit anything.
     """
     found = {}
-    for hook in HOOKS:
-        if not isinstance(hook.where, int):
-            continue
-        ids = set(bpf.attached(cgroup, hook.where))
+    for hook in _OF_CGROUPS:
+        ids = set(bpf.attached(cgroup, int(hook.where)))
         try:
             with opened(pins / f"hook_{hook.name}") as fd:
                 ids.discard(bpf.identity_of(fd))
@@ -198,8 +197,7 @@ def foreign(pins: Path, cgroup: int) -> dict[str, int]:
 def attached_hooks(pins: Path, cgroup: int) -> dict[str, bool]:
     """Which hooks are really there: links that are pinned, programs that the cgroup says are attached."""
     found = {}
-    exact = (SCRIPT_HOOK,) if (pins / f"hook_{SCRIPT_HOOK.name}").exists() else ()
-    for hook in HOOKS + exact:
+    for hook in (*HOOKS, *(hook for hook in _AT_TIMES if (pins / f"hook_{hook.name}").exists())):
         try:
             with opened(pins / f"hook_{hook.name}") as fd:
                 found[hook.name] = isinstance(hook.where, str) or bpf.identity_of(fd) in bpf.attached(

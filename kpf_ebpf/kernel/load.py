@@ -14,14 +14,14 @@ from kpf_ebpf.kernel.account import charged_to_nobody
 from kpf_ebpf.kernel.compile import ADAPTERS, PACKETS, SOCKETS, LoadError, compiled, telling
 from kpf_ebpf.kernel.compile import PROBES as PROBES_PART
 from kpf_ebpf.kernel.compiled import Program
-from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_PROGRAM, check_pins, opened
+from kpf_ebpf.kernel.hooks import HOOKS, OPTIONS_HOOK, SCRIPT_PROGRAM, check_pins, opened
 
 RUN_BY_HAND = ("kpf_identify", "kpf_settle")
 JUDGE = "kpf_judge_packet"
 """Where packets go on that no cache decides."""
 PROBES = ("kpf_probe", "kpf_probe_early")
 """Judge flows that tests and benchmarks make up; nothing else loads them."""
-ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress", "kpf_judge_frame")
+ADAPTER_PROGRAMS = ("kpf_adapter_ingress", "kpf_adapter_egress", "kpf_judge_frame", OPTIONS_HOOK.program)
 """Loaded where adapters are filtered."""
 _PACKET_MEASURES = ("kpf_measure_egress", "kpf_measure_nothing_skb")
 MEASURES = ("kpf_measure", "kpf_measure_nothing", *_PACKET_MEASURES)
@@ -35,7 +35,7 @@ EXACT = (
     ("lsm__bprm_check_security", _LSM, _LSM_MAC, "bpf_lsm_bprm_check_security"),
 )
 """Programs that see a script's own file, by preference, and what of the kernel each attaches to."""
-_HOOK_OF = {hook.program: hook for hook in HOOKS}
+_HOOK_OF = {hook.program: hook for hook in (*HOOKS, OPTIONS_HOOK)}
 LSM_LIST = Path("/sys/kernel/security/lsm")
 
 

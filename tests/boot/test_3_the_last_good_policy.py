@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from kpf_ebpf.kernel import bpf
-from kpf_ebpf.kernel.hooks import HOOKS
+from kpf_ebpf.kernel.hooks import HOOKS, OPTIONS_HOOK
 from tests.boot.machine import (
     BAD,
     DENIED,
@@ -84,7 +84,8 @@ def test_a_purge_leaves_nothing() -> None:
     run("dpkg", "--purge", "kpf-ebpf")
     group = os.open("/sys/fs/cgroup", os.O_RDONLY)
     try:
-        left = {hook.name: bpf.attached(group, int(hook.where)) for hook in HOOKS if not isinstance(hook.where, str)}
+        hooks = [hook for hook in (*HOOKS, OPTIONS_HOOK) if not isinstance(hook.where, str)]
+        left = {hook.name: bpf.attached(group, int(hook.where)) for hook in hooks}
     finally:
         os.close(group)
     assert not any(left.values()), left

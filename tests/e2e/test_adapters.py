@@ -132,9 +132,24 @@ def test_the_way_around_the_adapter_is_refused_to_the_denied(bench: Bench) -> No
     assert bench.run(good, "bypass", SERVER).errno == "EPERM"
 
 
+def test_options_are_looked_at_only_where_adapters_are_filtered(bench: Bench) -> None:
+    """Every setsockopt() of every program would pay for it: the hook comes and goes with the adapters' filters."""
+
+    def hooks() -> list[str]:
+        return [hook["name"] for hook in bench.status()["hooks"]]
+
+    bench.up(policy=DENY_ALL)
+    assert "setsockopt" not in hooks()
+    bench.up("--adapter", "v0", policy=DENY_ALL)
+    assert "setsockopt" in hooks()
+    bench.up(policy=DENY_ALL)
+    assert "setsockopt" not in hooks()
+    assert bench.run(bench.program("bad"), "bypass", SERVER).ok, "nobody is in its way: there is nothing to get around"
+
+
 def test_other_options_are_left_alone(bench: Bench) -> None:
     """An option of more than a page gets the kernel's own answer, not the firewall's."""
     path = bench.program("any")
     before = bench.run(path, "big-option", SERVER).errno
-    bench.up(policy=DENY_ALL)
+    bench.up("--adapter", "v0", policy=DENY_ALL)
     assert bench.run(path, "big-option", SERVER).errno == before == "EINVAL"

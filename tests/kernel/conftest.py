@@ -113,7 +113,7 @@ def loaded_kernel(*more: str) -> Iterator[Kernel]:
         made.mkdir(mode=0o755)
     group = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        programs = load(pins, (*ADAPTER_PROGRAMS, *PROBES, *more))
+        programs = load(pins, (*PROBES, *more))
         attach(pins, programs.descriptors, group)
         yield Kernel(programs, cgroup, folder, {}, find_home(pins, cgroup))
     finally:
@@ -131,5 +131,5 @@ def kernel() -> Iterator[Kernel]:
     """The loaded firewall, one for a session."""
     if os.geteuid() != 0:
         pytest.fail("kernel tests need root: sudo make test")
-    with loaded_kernel() as loaded:
+    with loaded_kernel(*ADAPTER_PROGRAMS) as loaded:
         yield loaded

@@ -16,7 +16,7 @@ from pathlib import Path
 from kpf_ebpf.kernel import bpf, btf
 from kpf_ebpf.kernel.compile import PARTS, bcc_version, compiled
 from kpf_ebpf.kernel.hooks import SCRIPT_PROGRAM
-from kpf_ebpf.kernel.load import kind_of, make_maps
+from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, kind_of, make_maps
 
 FILE = Path(__file__).with_name("verified.json")
 GROWTH = 1.2
@@ -98,7 +98,7 @@ def main() -> None:
     """Accepts what the programs cost here."""
     from tests.kernel.conftest import loaded_kernel
 
-    with loaded_kernel() as kernel:
+    with loaded_kernel(*ADAPTER_PROGRAMS) as kernel:
         costs = measure(kernel.programs.pins, kernel.programs.descriptors)
     accept({here(): {name: cost.instructions for name, cost in costs.items()}})
     print(f"{FILE}: {here()}: {sum(cost.instructions for cost in costs.values())} instructions in all")
