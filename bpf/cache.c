@@ -187,6 +187,7 @@ static __always_inline void kpf_keep_flow(struct kpf_flow_memo *locked, const st
     kpf_fill_cache(&memo->cache, flow, active_word, &state->rule, passes);
     memo->cookie = cookie;
     memo->owner = owner;
+    memo->became = KPF_NEVER;
     memo->pid = state->pid;
     memo->seen = seen;
     memo->cache.writes += 1;

@@ -51,6 +51,7 @@
 #define KPF_OWNER_MEMOS 4096
 #define KPF_FLOW_MEMOS 8192
 #define KPF_SETTLED_MEMOS 4096
+#define KPF_BECAME 4096        /* numbers of processes that are told apart where they became another program; a power of two */
 #define KPF_NAMED 65536        /* addresses of host names, in all slots */
 #define KPF_CGROUPS 65536      /* cgroups that a policy names or that lie below such */
 #define KPF_SCRIPTS 4096       /* scripts that a policy names, by path */
@@ -308,10 +309,12 @@ struct kpf_owner_memo {
  * A flow of a datagram socket that is connected to nobody, as its last packet was judged: see cache.c. It counts for a
  * moment only (KPF_SEEN_ANEW): how long it lives is written down in its flow's state.
  */
+#define KPF_NEVER 0xffffffffffffffff
 struct kpf_flow_memo {
     struct kpf_cache cache;
     u64 cookie;                  /* of the socket */
     u64 owner;                   /* who sends: see kpf_owner_mark() */
+    u64 became;                  /* what the map of that name said when `pid` was last seen to be the owner; or KPF_NEVER */
     u32 pid;
     u32 seen;                    /* jiffies */
 };

@@ -38,6 +38,7 @@
 KPF_SOCKET_STORAGE(struct kpf_identity, identity, BPF_F_NO_PREALLOC | BPF_F_CLONE);
 
 KPF_PINNED("hash", u32, struct kpf_process, processes, KPF_PROCESSES, 0);
+KPF_PINNED("array", u32, u64, became, KPF_BECAME, 0); /* ktime, ns: see kpf_becomes() */
 KPF_PINNED("lru_hash", struct kpf_file, struct kpf_path, paths, KPF_PATHS, 0);
 KPF_PINNED("hash", struct kpf_path, struct kpf_file, scripts, KPF_SCRIPTS, 0);
 KPF_PINNED("lru_hash", u64, struct kpf_file, pending, KPF_PENDING, 0);

@@ -78,10 +78,34 @@ static __always_inline int kpf_same_inode(const struct kpf_file *one, const stru
     return one->inode == other->inode && one->device == other->device && one->generation == other->generation;
 }
 
+/* When a process with this number, or one like it, last became another program. */
+static __always_inline volatile u64 *kpf_became(u32 tgid)
+{
+    u32 at = tgid & (KPF_BECAME - 1);
+
+    return became.lookup(&at);
+}
+
+/* Notes that a process is no more what it was: whoever knows its file by an earlier look, looks again. */
+static __always_inline void kpf_becomes(u32 tgid)
+{
+    volatile u64 *last = kpf_became(tgid);
+
+    if (last)
+        *last = bpf_ktime_get_ns();
+}
+
 static __always_inline void kpf_remember_process(u32 tgid, struct kpf_process *process)
 {
     if (processes.update(&tgid, process))
         kpf_count_default(KPF_DEFAULT_PROCESS_LOST);
+    kpf_becomes(tgid);
+}
+
+static __always_inline void kpf_forget_process(u32 tgid)
+{
+    processes.delete(&tgid);
+    kpf_becomes(tgid);
 }
 
 /*
@@ -207,7 +231,7 @@ KPF_SOCKETS_PROGRAM kpf_fork(struct bpf_raw_tracepoint_args *ctx)
         return 0; /* a thread */
     inherited = processes.lookup(&parent);
     if (!inherited) {
-        processes.delete(&child); /* nobody's: not that of an earlier process of this number */
+        kpf_forget_process(child); /* nobody's: not that of an earlier process of this number */
         return 0;
     }
     process = *inherited;
@@ -222,7 +246,7 @@ KPF_SOCKETS_PROGRAM kpf_exit(struct bpf_raw_tracepoint_args *ctx)
     u64 signal = kpf_read_pointer(ctx->args[0], KPF_BTF_TASK_STRUCT_SIGNAL);
 
     if (kpf_read_u32(signal, KPF_BTF_SIGNAL_STRUCT_LIVE) == 0)
-        processes.delete(&tgid);
+        kpf_forget_process(tgid);
     return 0;
 }
 

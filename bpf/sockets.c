@@ -197,25 +197,43 @@ static __always_inline void kpf_begin(const struct kpf_flow *flow, u64 cookie, u
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
 }
 
-/* Whether the process sends to where it sent a moment ago, by this socket and as the same program. */
-static __always_inline int kpf_sends_on(const volatile struct kpf_flow_memo *memo, struct bpf_sock_addr *ctx,
-                                        const u64 remote[2], u64 cookie, u64 active_word, u32 pid)
+/* Whether the process is who the memo says, of which it had `before` writes. The file is looked up when it may be new. */
+static __always_inline int kpf_is_sender(struct kpf_flow_memo *memo, u32 before, u32 pid)
 {
-    u32 before = memo->cache.writes, passes = memo->cache.passes;
-    u64 other = memo->cache.active ^ active_word;
+    volatile u64 *last = kpf_became(pid);
+    u64 became_then = last ? *last : KPF_NEVER;
     struct kpf_file file;
     u8 component;
 
+    if (memo->pid != pid)
+        return 0;
+    if (*(volatile u64 *)&memo->became == became_then && became_then != KPF_NEVER)
+        return 1;
+    kpf_identify_process(pid, &file, &component);
+    if (memo->owner != kpf_owner_mark(&file))
+        return 0;
+    bpf_spin_lock(&memo->cache.lock);
+    if (memo->cache.writes == before)
+        memo->became = became_then;
+    bpf_spin_unlock(&memo->cache.lock);
+    return 1;
+}
+
+/* Whether the process sends to where it sent a moment ago, by this socket and as the same program. */
+static __always_inline int kpf_sends_on(struct kpf_flow_memo *known, struct bpf_sock_addr *ctx,
+                                        const u64 remote[2], u64 cookie, u64 active_word, u32 pid)
+{
+    const volatile struct kpf_flow_memo *memo = known;
+    u32 before = memo->cache.writes, passes = memo->cache.passes;
+    u64 other = memo->cache.active ^ active_word;
+
     other |= (memo->cache.kind ^ kpf_cache_kind(ctx->protocol)) | (memo->cache.ports >> 16 ^ ctx->user_port);
     other |= kpf_other_address(memo->cache.remote, remote) | (~passes & KPF_PASSES_OUT) | kpf_other_memo(memo, cookie);
-    if (other)
+    if (other | (before & 1))
         return 0;
-    if (!(passes & KPF_PASSES_ANYBODY)) {
-        kpf_identify_process(pid, &file, &component);
-        if (memo->pid != pid || memo->owner != kpf_owner_mark(&file))
-            return 0;
-    }
-    return !((before ^ memo->cache.writes) | (before & 1));
+    if (!(passes & KPF_PASSES_ANYBODY) && !kpf_is_sender(known, before, pid))
+        return 0;
+    return before == memo->cache.writes;
 }
 
 /* What is known of a datagram that is about to be sent, and its memo. 0: there is nothing to judge, or not again. */

@@ -58,7 +58,14 @@ class OwnerMemo(ctypes.Structure):
 class FlowMemo(ctypes.Structure):
     """A flow of a datagram socket that is connected to nobody, as its last packet was judged."""
 
-    _fields_ = (("cache", Cache), ("cookie", _u64), ("owner", _u64), ("pid", _u32), ("seen", _u32))
+    _fields_ = (
+        ("cache", Cache),
+        ("cookie", _u64),
+        ("owner", _u64),
+        ("became", _u64),
+        ("pid", _u32),
+        ("seen", _u32),
+    )
 
 
 class SettledMemo(ctypes.Structure):

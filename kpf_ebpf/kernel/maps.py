@@ -72,6 +72,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
     {
         "identity": _spec("sk_storage", _u32, abi.Identity, 0, NO_PREALLOC | CLONE),
         "processes": _spec("hash", _u32, abi.Process, abi.PROCESSES),
+        "became": _spec("array", _u32, _u64, abi.BECAME),
         "paths": _spec("lru_hash", abi.File, abi.Path, abi.PATHS),
         "scripts": _spec("hash", abi.Path, abi.File, abi.SCRIPTS),
         "pending": _spec("lru_hash", _u64, abi.File, abi.PENDING),

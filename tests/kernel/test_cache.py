@@ -28,6 +28,24 @@ for port in {ports}:
 print(*said)
 """
 
+SENDING = """
+import errno, os, socket, sys
+made, heir = socket.socket(fileno=int(sys.argv[1])), sys.argv[2:]
+for _ in range(4):
+    try:
+        made.sendto(b"x", ({host!r}, {port}))
+        said = "sent"
+    except OSError as problem:
+        said = errno.errorcode[problem.errno]
+print(said, flush=True)
+child = os.fork() if {child} and heir else 0
+if child:
+    os.waitpid(child, 0)
+elif heir:
+    os.execv(heir[0], [heir[0], "-I", "-c", {again!r}, sys.argv[1], *heir[1:]])
+"""
+"""Sends datagrams by an inherited socket, then becomes the next of the programs that it is given."""
+
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def listeners(request: pytest.FixtureRequest) -> Iterator[tuple[str, int, int]]:
@@ -62,3 +80,23 @@ def test_a_socket_that_connects_elsewhere_is_judged_anew(
     assert kernel.run("reuser", code) == "sent EPERM sent EPERM"
     flows = {"SOCK_STREAM": 2, "SOCK_DGRAM": 1}  # datagrams to where some went a moment ago are the same flow
     assert kernel.hits("packet-filter/one port") - before == flows[kind]
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["the same process", "a child of its"])
+def test_a_process_that_becomes_another_program_sends_as_that(
+    kernel: Kernel, listeners: tuple[str, int, int], child: bool
+) -> None:
+    """By the same unconnected socket, to the same place, under the same number: what was just permitted is denied."""
+    host, port, _ = listeners
+    good, bad = kernel.program("sender"), kernel.program("heir")
+    kernel.apply(f'{DENY_ALL}[[application]]\npath = "{good}"\ninternet-out = "permit"\ntrusted-out = "permit"\n')
+    code = SENDING.format(host=host, port=port, child=child, again="exec(__import__('os').environ['CODE'])")
+    start = f"""
+import os, socket
+made = socket.socket(socket.{"AF_INET6" if ":" in host else "AF_INET"}, socket.SOCK_DGRAM)
+made.set_inheritable(True)
+os.environ["CODE"] = {code!r}
+words = [{str(good)!r}, {str(bad)!r}, {str(good)!r}]
+os.execv(words[0], [words[0], "-I", "-c", "exec(__import__('os').environ['CODE'])", str(made.fileno()), *words[1:]])
+"""
+    assert kernel.run("sender", start).split() == ["sent", "EPERM", "sent"]

@@ -167,7 +167,7 @@ def test_the_pinned_maps_are_those_of_maps_c() -> None:
     for name in re.findall(r"^KPF_SLOTTED\(.*, (\w+), [^,]*\);", MAPS, flags=re.M):
         specs[name] = maps.MapSpec("array_of_maps", 12, 4, 4, CONSTANTS["KPF_SLOTS"], 0)
     assert dict(maps.MAPS) == specs
-    assert len(specs) == 42
+    assert len(specs) == 43
 
 
 def test_the_inner_maps_are_those_of_maps_c() -> None:
