@@ -27,7 +27,7 @@ from .contenders import EMPTY, NONE, PORT, SERVER, Contender, contenders, run
 
 METRICS = ("exchange", "datagrams", "one-way", "changing", "connect", "handshake")
 """In this order: the rounds of one metric are over before the next begins, and those that open connections are last.
-What they leave for the kernel to clean up costs whoever is measured next up to two per cent. Time counts where there are
+What they leave for the kernel to clean up costs whoever is next up to two per cent. Time counts where there are
 connections, elsewhere the sender's processor time (load.c)."""
 ROUNDS, SLICE = 40, 8.0
 """How many, and milliseconds that are measured of each contender and metric in each."""
