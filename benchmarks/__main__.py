@@ -27,7 +27,7 @@ def measure() -> dict[str, Any]:
         for size in micro.SIZES:
             found["flows"][size] = micro.classification(kernel, size)
         _tell("hard policies and lists")
-        found["change"], found["hard"] = hard.change(kernel), hard.policies(kernel)
+        found["hard"] = hard.policies(kernel)
         found["lists"] = hard.block_lists(kernel)
     _tell("the Engine")
     found["engine"] = engine.engine()

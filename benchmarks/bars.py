@@ -72,7 +72,6 @@ def _kernel(found: dict[str, Any]) -> Iterator[Bar]:
 
 
 def _policies(found: dict[str, Any]) -> Iterator[Bar]:
-    yield Bar("another address of one rule, from its text on: until it counts (ms)", 20, found["change"])
     few, many = (found["lists"][size] for size in hard.LISTS)
     yield Bar("a flow to a listed destination, of 1,000,000 against 1,000", 1.5, many["flow (ns)"] / few["flow (ns)"])
     yield Bar("a list of 1,000,000: until the switch (s)", 10, many["applied (s)"])
@@ -84,6 +83,7 @@ def _engine(found: dict[str, Any]) -> Iterator[Bar]:
         ("up, compiling (s)", 1.5, 0.8), ("up (s)", 1.5, 0.8), ("up, 10,000 rules (s)", 3, None),
         ("reload, 10,000 rules (s)", 1, None), ("Engine (MB)", 60, 40), ("Engine, 10,000 rules (MB)", 60, 40),
         ("10,000 rules: a host's new address (ms)", 20, None),
+        ("10,000 rules: an adapter's (ms)", 20, None),
         ("Engine at rest (share of a core)", 0.001, None),
         ("Engine at rest, 10,000 rules (share of a core)", 0.001, None),
     ):  # fmt: skip

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.hosts import Hosts, follow, hosts_of
+from kpf_ebpf.engine.hosts import follow, hosts_of
+from kpf_ebpf.facts.model import Adapter, NameFact
 from kpf_ebpf.policy.model import V4_BASE
 from tests.e2e.bench import DENY_ALL, Bench
 from tests.reliability.ground import bench_of_its_own
@@ -36,7 +37,7 @@ action = "permit"
 remote = { address = "localhost" }
 """
 FIRST, CHANGES = V4_BASE + (198 << 24 | 51 << 16 | 100 << 8), 21
-"""The first of the addresses that the host gets, and how often it gets another."""
+"""The first of the addresses that a host or adapter gets, and how often it gets another."""
 
 
 def many(count: int, changed: int = 0) -> str:
@@ -104,22 +105,29 @@ def engine() -> dict[str, float]:
         bench.write_policy(many(10000) + HOST)
         timed(bench, "reload")
         os.kill(pid, signal.SIGKILL)  # it would follow its own name servers
-        found["10,000 rules: a host's new address (ms)"] = renaming(Instance(bench.instance))
+        host, adapter = following(Instance(bench.instance))
+        found |= {"10,000 rules: a host's new address (ms)": host, "10,000 rules: an adapter's (ms)": adapter}
     return found
 
 
-def renaming(instance: Instance) -> float:
-    """Milliseconds from a host's new address to its enforcement, by what the Engine calls for it: the median."""
+def following(instance: Instance) -> tuple[float, float]:
+    """Milliseconds until a host's new address counts, and an adapter's, by what the Engine calls for it: medians."""
     enforced = records.enforced(instance)
     assert enforced is not None
-    known: Hosts | None = hosts_of(instance, enforced)
+    known = hosts_of(instance, enforced)
     (fact,) = (fact for fact in enforced.names if fact.name == "localhost")
-    took = []
-    for number in range(CHANGES):
-        assert known is not None
-        before, began = known, time.perf_counter()
-        known = follow(instance, before, [replace(fact, addresses=(FIRST + number,))], lambda: took.append(
-            (time.perf_counter() - began) * 1000  # noqa: B023  (called before the next turn)
-        ))  # fmt: skip
-    assert known is not None and len(took) == CHANGES
-    return statistics.median(took)
+    adapter = known.adapters[-1]
+
+    def once(names: list[NameFact], adapters: tuple[Adapter, ...]) -> float:
+        nonlocal known
+        took: list[float] = []
+        began = time.perf_counter()
+        now = follow(instance, known, names, adapters, lambda: took.append((time.perf_counter() - began) * 1000))
+        assert now is not None and now != known
+        known = now
+        return took[0]
+
+    adapters = known.adapters
+    hosts = [once([replace(fact, addresses=(FIRST + number,))], adapters) for number in range(CHANGES)]
+    own = [once([], (*adapters[:-1], replace(adapter, addresses=(FIRST + 100 + number,)))) for number in range(CHANGES)]
+    return statistics.median(hosts), statistics.median(own)

@@ -17,7 +17,7 @@ from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.active import read_active
-from kpf_ebpf.kernel.apply import Contents, Manner, apply, spread
+from kpf_ebpf.kernel.apply import apply, spread
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.policy.addresses import address
 from kpf_ebpf.policy.parse import parse
@@ -142,28 +142,6 @@ def policies(kernel: Kernel) -> dict[str, dict[str, float]]:
         took = time.perf_counter() - began
         found[one.name] = {"flow (ns)": _cost(kernel, one.flows), "applied (s)": took}
     return found
-
-
-def change(kernel: Kernel) -> float:
-    """Milliseconds until another address of one rule counts, from the text on, in a process that stays: the median."""
-    took: list[float] = []
-    known: Contents | None = None
-    rule = '[[packet-filter]]\ndescription = "one"\naction = "deny"\nremote = {{ address = "10.0.0.{}" }}\n'
-    for number in range(ROUNDS):
-        began = time.perf_counter()
-
-        def announce(generation: int, contents: Contents, began: float = began) -> None:
-            nonlocal known
-            known = contents
-            took.append((time.perf_counter() - began) * 1000)  # eight bytes are written now
-
-        policy, _ = parse(rule.format(number).encode(), "hard.toml", lambda path: b"", Path("/"))
-        facts = gather(policy, kernel.programs.identify, netns_cookie=kernel.home)
-        image = compile_image(resolve(policy, facts), kernel.counters)
-        apply(kernel.programs.pins, image, (), announce, Manner(known=known))
-        spread(kernel.programs.pins)
-        kernel.counters = dict(image.counters)
-    return statistics.median(took)
 
 
 def _slab() -> float:

@@ -138,7 +138,7 @@ static __always_inline int kpf_is_for_us(const struct kpf_flow *flow, u64 active
     this.image = bpf_map_lookup_elem(images_of, &zero);
     if (this.image)
         local = kpf_find_address(&this, flow->local, active_word, &name);
-    return local && local->flags & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
+    return local && (local->flags | name.flags) & (KPF_ADDRESS_OWN | KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED);
 }
 
 /* Whether a packet that came in is the kernel's to answer. */

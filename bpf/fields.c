@@ -10,18 +10,18 @@ struct kpf_classes {       /* half words: the stack is nearly full, and rows are
 };
 
 /* Whether the flow runs over the loopback device; early hooks know it only of some addresses. */
-static __always_inline u32 kpf_over_loopback(const struct kpf_flow *flow, const struct kpf_address *remote, u32 home)
+static __always_inline u32 kpf_over_loopback(const struct kpf_flow *flow, u32 remote_flags, u32 home)
 {
     if (flow->known & KPF_KNOWS_ADAPTER)
         return flow->ifindex == 1 ? KPF_YES : KPF_NO;
-    if (remote->flags & KPF_ADDRESS_LOOPBACK)
+    if (remote_flags & KPF_ADDRESS_LOOPBACK)
         return KPF_YES;
     if (!home)
         return KPF_UNKNOWN;
-    return remote->flags & KPF_ADDRESS_OWN ? KPF_YES : KPF_NO;
+    return remote_flags & KPF_ADDRESS_OWN ? KPF_YES : KPF_NO;
 }
 
-static __always_inline u32 kpf_zone(const struct kpf_address *address, u32 known, u32 slot, u32 loopback)
+static __always_inline u32 kpf_zone(const struct kpf_address *address, u32 known, u32 place, u32 loopback)
 {
     if (loopback == KPF_YES)
         return KPF_YES;
@@ -33,7 +33,7 @@ static __always_inline u32 kpf_zone(const struct kpf_address *address, u32 known
         return KPF_NO;
     if (!known)
         return KPF_UNKNOWN;
-    return address->trusted >> (slot & (KPF_ADAPTER_SLOTS - 1)) & 1;
+    return address->trusted >> (place & (KPF_ADAPTER_SLOTS - 1)) & 1;
 }
 
 /* A zone of KPF_UNKNOWN accepts both cells. */
@@ -51,41 +51,40 @@ static __always_inline u32 kpf_scope_index(const struct kpf_flow *flow, const st
 }
 
 /* Not 0 if it depends on the adapter what an address is: trusted on some (neither 0 nor all ones), or sent to many. */
-static __always_inline u64 kpf_asks_adapter(const struct kpf_address *address)
+static __always_inline u64 kpf_asks_adapter(const struct kpf_address *address, u32 flags)
 {
-    return (address->trusted + 1) >> 1 | (address->flags & (KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED));
+    return (address->trusted + 1) >> 1 | (flags & (KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED));
 }
 
-static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow, const struct kpf_image *image,
-                                          const struct kpf_address *local, const struct kpf_address *remote,
-                                          struct kpf_scope *scope)
+/* `..._flags`: all that an address is, by its prefixes and by itself. */
+static __always_inline void kpf_find_scope(u32 slot, const struct kpf_flow *flow, const struct kpf_image *image,
+                                           const struct kpf_address *local, u32 local_flags,
+                                           const struct kpf_address *remote, u32 remote_flags, struct kpf_scope *scope)
 {
-    u32 known = flow->known & KPF_KNOWS_ADAPTER, ifindex = flow->ifindex, adapter_slot = 0, group;
+    struct kpf_adapter_key key = {.slot = slot, .ifindex = flow->ifindex};
+    u32 known = flow->known & KPF_KNOWS_ADAPTER, place = 0, group;
     struct kpf_adapter *adapter = NULL;
-    void *adapters_of = adapters.lookup((int *)&slot);
-    u64 asks = kpf_asks_adapter(local) | kpf_asks_adapter(remote);
+    u64 asks = kpf_asks_adapter(local, local_flags) | kpf_asks_adapter(remote, remote_flags);
 
-    if (!adapters_of)
-        return -1;
     scope->home = flow->netns_cookie == image->home;
     if (scope->home && known && asks) {
-        adapter = bpf_map_lookup_elem(adapters_of, &ifindex);
+        adapter = adapters.lookup(&key);
         if (adapter)
-            adapter_slot = adapter->slot;
+            place = adapter->place;
     }
     if (!scope->home)
-        known = KPF_KNOWS_ADAPTER; /* elsewhere adapter-bound items never match: slot 0 whatever the adapter */
+        known = KPF_KNOWS_ADAPTER; /* elsewhere adapter-bound items never match: place 0 whatever the adapter */
     /* at once: else the verifier walks on for each of them with each of the others */
     scope->home = kpf_opaque(scope->home ^ kpf_nought(&flow->uid));
-    adapter_slot = kpf_opaque(adapter_slot ^ kpf_nought(&flow->uid));
+    place = kpf_opaque(place ^ kpf_nought(&flow->uid));
     known = kpf_opaque(known ^ kpf_nought(&flow->uid));
-    scope->loopback = kpf_opaque(kpf_over_loopback(flow, remote, scope->home) ^ kpf_nought(&flow->uid));
+    scope->loopback = kpf_opaque(kpf_over_loopback(flow, remote_flags, scope->home) ^ kpf_nought(&flow->uid));
     scope->local_zone = flow->known & KPF_KNOWS_LOCAL_ADDRESS
-                            ? kpf_zone(local, known, adapter_slot, scope->loopback)
+                            ? kpf_zone(local, known, place, scope->loopback)
                             : KPF_UNKNOWN;
     scope->local_zone = kpf_opaque(scope->local_zone ^ kpf_nought(&flow->uid));
-    scope->remote_zone = kpf_opaque(kpf_zone(remote, known, adapter_slot, scope->loopback) ^ kpf_nought(&flow->uid));
-    group = remote->flags & (scope->home ? KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED : KPF_ADDRESS_GROUP);
+    scope->remote_zone = kpf_opaque(kpf_zone(remote, known, place, scope->loopback) ^ kpf_nought(&flow->uid));
+    group = remote_flags & (scope->home ? KPF_ADDRESS_GROUP | KPF_ADDRESS_DIRECTED : KPF_ADDRESS_GROUP);
     if (flow->direction == KPF_OUT && group && scope->loopback != KPF_YES) {
         u32 family = !kpf_is_ipv4(flow->remote);
 
@@ -96,7 +95,6 @@ static __always_inline int kpf_find_scope(u32 slot, const struct kpf_flow *flow,
         else
             scope->remote_zone = scope->local_zone;
     }
-    return 0;
 }
 
 /*
@@ -302,14 +300,13 @@ static __always_inline int kpf_look_up_address(struct kpf_case *this, const u32 
     }
     *number = *found;
     this->room.named.slot = this->numbers.slot; /* the rest of the key is in its place already */
-    if (this->image->named)
-        name = named.lookup(&this->room.named);
+    name = named.lookup(&this->room.named);
     if (name)
         *named_as = *name;
     return 0;
 }
 
-/* What the image knows of an address, remembered or looked up. `named_as`: the rows of the rules that name a host with it. */
+/* What the image knows of an address, remembered or looked up. `named_as`: what it is by itself, beside its prefixes. */
 static __always_inline const struct kpf_address *kpf_find_address(struct kpf_case *this, const u32 address[4],
                                                                   u64 active_word, struct kpf_named *named_as)
 {
@@ -326,6 +323,7 @@ static __always_inline const struct kpf_address *kpf_find_address(struct kpf_cas
     if (!kpf_recall_address(memo, address, active_word, &number, named_as)) {
         named_as->local_row = 0;
         named_as->remote_row = 0;
+        named_as->flags = 0;
         if (kpf_look_up_address(this, address, &number, named_as))
             return NULL;
         kpf_keep_address(memo, address, active_word, number, named_as);
@@ -334,6 +332,7 @@ static __always_inline const struct kpf_address *kpf_find_address(struct kpf_cas
     number = kpf_opaque(number ^ kpf_nought(address));
     named_as->local_row = kpf_opaque(named_as->local_row ^ kpf_nought(address));
     named_as->remote_row = kpf_opaque(named_as->remote_row ^ kpf_nought(address));
+    named_as->flags = kpf_opaque(named_as->flags ^ kpf_nought(address));
     return &all->address[number & (KPF_ADDRESSES - 1)];
 }
 
@@ -342,18 +341,19 @@ static __always_inline int kpf_find_classes(struct kpf_case *this, const struct 
     struct kpf_image *image = this->image;
     const struct kpf_address *local, *remote;
     struct kpf_named name;
-    u32 scope, known, internet, trusted, zone;
+    u32 scope, known, internet, trusted, zone, local_flags;
 
     local = kpf_find_address(this, flow->local, active_word, &name);
     if (!local)
         return -1;
     this->classes.named_local = name.local_row;
+    local_flags = local->flags | name.flags;
     remote = kpf_find_address(this, flow->remote, active_word, &name);
     if (!remote)
         return -1;
     this->classes.named_remote = name.remote_row;
-    if (kpf_find_scope(this->numbers.slot, flow, this->image, local, remote, &this->numbers.scope))
-        return -1;
+    kpf_find_scope(this->numbers.slot, flow, this->image, local, local_flags, remote, remote->flags | name.flags,
+                   &this->numbers.scope);
     this->numbers.scope.home = kpf_opaque(this->numbers.scope.home ^ kpf_nought(&flow->uid));
     this->numbers.scope.loopback = kpf_opaque(this->numbers.scope.loopback ^ kpf_nought(&flow->uid));
     this->numbers.scope.local_zone = kpf_opaque(this->numbers.scope.local_zone ^ kpf_nought(&flow->uid));

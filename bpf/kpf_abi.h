@@ -52,7 +52,8 @@
 #define KPF_FLOW_MEMOS 8192
 #define KPF_SETTLED_MEMOS 4096
 #define KPF_BECAME 4096        /* numbers of processes that are told apart where they became another program; a power of two */
-#define KPF_NAMED 65536        /* addresses of host names, in all slots */
+#define KPF_NAMED 65536        /* addresses of host names, and own ones, in all slots */
+#define KPF_ADAPTERS 16384     /* adapters, in all slots */
 #define KPF_CGROUPS 65536      /* cgroups that a policy names or that lie below such */
 #define KPF_SCRIPTS 4096       /* scripts that a policy names, by path */
 #define KPF_PENDING 4096       /* scripts between the kernel's check of their file and their start */
@@ -263,8 +264,9 @@ struct kpf_trial {
     u64 until;
 };
 /*
- * The addresses that host names have, by slot: the rows of the rules that name such a host, beside those of the address
- * itself. They change more often than all the rest, and a change of one shall cost no more than that.
+ * What else an address is at the moment, by slot, beside what its prefixes say: one that a host name has (the rows of the
+ * rules that name such a host), one of this host's own, or the broadcast of one of its networks. All this changes more
+ * often than the policy, and a change shall cost no more than itself.
  */
 struct kpf_named_key {
     u32 slot;
@@ -274,6 +276,16 @@ struct kpf_named_key {
 struct kpf_named {
     u32 local_row;
     u32 remote_row;
+    u32 flags;                   /* KPF_ADDRESS_OWN, KPF_ADDRESS_DIRECTED */
+};
+/* An adapter of the home namespace, by slot and ifindex. */
+struct kpf_adapter_key {
+    u32 slot;
+    u32 ifindex;
+};
+struct kpf_adapter {
+    u32 place;                   /* bit in kpf_address.trusted */
+    u32 own_zone;                /* bits 0, 1: its own IPv4, IPv6 address is trusted; bits 2, 3: it has one */
 };
 /* What was looked up of an address lately: see memo.c. `lock` and `writes` as in kpf_cache. */
 struct kpf_address_memo {
@@ -283,7 +295,6 @@ struct kpf_address_memo {
     u32 address[4];
     u32 number;
     struct kpf_named named;
-    u32 pad;
 };
 /* What an image says of who owns a flow. */
 struct kpf_owner {

@@ -50,7 +50,7 @@ struct kpf_image {
     u32 no_remote_port;
     u32 no_local_address;        /* class of a local address that no rule names */
     u32 hosts;                   /* addresses in the hash of hosts; 0: all of them are among the prefixes */
-    u32 named;                   /* not 0: the policy names hosts, and their addresses are in `named` */
+    u32 pad;
     struct kpf_rule stop_all;
     struct kpf_application components[KPF_COMPONENTS]; /* [0] is "any other application" */
     u32 protocols[KPF_PROTOCOLS];     /* class of a protocol */
@@ -94,11 +94,11 @@ struct kpf_host {
     u32 address[4];
 };
 #define KPF_ADDRESS_GROUP 1      /* multicast or broadcast */
-#define KPF_ADDRESS_OWN 2        /* an address of this host, in the home namespace */
+#define KPF_ADDRESS_OWN 2        /* an address of this host, in the home namespace; only in kpf_named */
 #define KPF_ADDRESS_LOOPBACK 4
-#define KPF_ADDRESS_DIRECTED 8   /* the broadcast of one of this host's networks, in the home namespace */
+#define KPF_ADDRESS_DIRECTED 8   /* the broadcast of one of this host's networks, in the home namespace; only in kpf_named */
 struct kpf_address {
-    u64 trusted;                 /* bit n: trusted on the adapter with slot n; all ones: on every adapter */
+    u64 trusted;                 /* bit n: trusted on the adapter with place n; all ones: on every adapter */
     u32 local_class;
     u32 remote_class;
     u32 flags;
@@ -114,11 +114,6 @@ struct kpf_port {
 };
 struct kpf_ports {
     struct kpf_port port[KPF_PORTS];
-};
-/* An adapter of the home namespace, by ifindex. */
-struct kpf_adapter {
-    u32 slot;                    /* bit in kpf_address.trusted */
-    u32 own_zone;                /* bits 0, 1: its own IPv4, IPv6 address is trusted; bits 2, 3: it has one */
 };
 
 #endif

@@ -52,6 +52,7 @@ KPF_PINNED("lru_hash", struct kpf_flow_key, struct kpf_recent, recent, KPF_RECEN
 KPF_PINNED("lru_hash", struct kpf_mirror_key, struct kpf_mirror, mirrors, KPF_MIRRORS, 0);
 KPF_PINNED("percpu_array", u32, struct kpf_search, searches, 1, 0);
 KPF_PINNED("hash", struct kpf_named_key, struct kpf_named, named, KPF_NAMED, BPF_F_NO_PREALLOC);
+KPF_PINNED("hash", struct kpf_adapter_key, struct kpf_adapter, adapters, KPF_ADAPTERS, BPF_F_NO_PREALLOC);
 KPF_PINNED("array", u32, struct kpf_address_memo, address_memos, KPF_ADDRESS_MEMOS, 0);
 KPF_PINNED("array", u32, struct kpf_owner_memo, owner_memos, KPF_OWNER_MEMOS, 0);
 KPF_PINNED("array", u32, struct kpf_flow_memo, flow_memos, KPF_FLOW_MEMOS, 0);
@@ -80,7 +81,6 @@ KPF_SLOTTED("hash", u32, u32, users, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", u64, u32, cgroups, BPF_F_NO_PREALLOC); /* by mark */
 KPF_SLOTTED("lpm_trie", struct kpf_prefix, u32, addresses, BPF_F_NO_PREALLOC);
 KPF_SLOTTED("hash", struct kpf_host, u32, hosts, BPF_F_NO_PREALLOC);
-KPF_SLOTTED("hash", u32, struct kpf_adapter, adapters, BPF_F_NO_PREALLOC);
 
 struct events_table_t {
     int key;

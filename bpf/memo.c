@@ -31,6 +31,7 @@ static __always_inline int kpf_recall_address(const volatile struct kpf_address_
     *number = memo->number;
     named_as->local_row = memo->named.local_row;
     named_as->remote_row = memo->named.remote_row;
+    named_as->flags = memo->named.flags;
     return !(other | (before ^ memo->writes) | (before & 1));
 }
 
@@ -49,8 +50,25 @@ static __always_inline void kpf_keep_address(struct kpf_address_memo *locked, co
     memo->number = number;
     memo->named.local_row = named_as->local_row;
     memo->named.remote_row = named_as->remote_row;
+    memo->named.flags = named_as->flags;
     memo->writes += 1;
     bpf_spin_unlock(&locked->lock);
+}
+
+/* 0: the two are the same. */
+static __always_inline u64 kpf_other_file(const volatile struct kpf_file *one, const struct kpf_file *other)
+{
+    return (one->inode ^ other->inode) | (one->device ^ other->device) | (one->generation ^ other->generation) |
+           (one->ctime_seconds ^ other->ctime_seconds) | (one->ctime_nanoseconds ^ other->ctime_nanoseconds);
+}
+
+static __always_inline void kpf_copy_file(volatile struct kpf_file *to, const struct kpf_file *from)
+{
+    to->inode = from->inode;
+    to->device = from->device;
+    to->generation = from->generation;
+    to->ctime_seconds = from->ctime_seconds;
+    to->ctime_nanoseconds = from->ctime_nanoseconds;
 }
 
 static __always_inline struct kpf_owner_memo *kpf_owner_memo_of(const struct kpf_flow *flow)
@@ -69,10 +87,7 @@ static __always_inline int kpf_recall_owner(const volatile struct kpf_owner_memo
     u64 *to = (void *)owner, other = memo->active ^ active_word;
     u32 before = memo->writes, i;
 
-    other |= (memo->application.inode ^ flow->application.inode) | (memo->application.device ^ flow->application.device);
-    other |= memo->application.generation ^ flow->application.generation;
-    other |= memo->application.ctime_seconds ^ flow->application.ctime_seconds;
-    other |= memo->application.ctime_nanoseconds ^ flow->application.ctime_nanoseconds;
+    other |= kpf_other_file(&memo->application, &flow->application);
     other |= (memo->cgroup ^ flow->cgroup) | (memo->uid ^ flow->uid) | (memo->component ^ flow->component);
 #pragma unroll
     for (i = 0; i < sizeof(*owner) / 8; i++)
@@ -91,11 +106,7 @@ static __always_inline void kpf_keep_owner(struct kpf_owner_memo *locked, const 
     bpf_spin_lock(&locked->lock);
     memo->writes |= 1;
     memo->active = active_word;
-    memo->application.inode = flow->application.inode;
-    memo->application.device = flow->application.device;
-    memo->application.generation = flow->application.generation;
-    memo->application.ctime_seconds = flow->application.ctime_seconds;
-    memo->application.ctime_nanoseconds = flow->application.ctime_nanoseconds;
+    kpf_copy_file(&memo->application, &flow->application);
     memo->cgroup = flow->cgroup;
     memo->uid = flow->uid;
     memo->component = flow->component;
@@ -125,10 +136,7 @@ static __always_inline int kpf_recall_settled(const volatile struct kpf_settled_
     u32 before = memo->writes;
     u64 other = memo->active ^ active_word;
 
-    other |= (memo->application.inode ^ flow->application.inode) | (memo->application.device ^ flow->application.device);
-    other |= memo->application.generation ^ flow->application.generation;
-    other |= memo->application.ctime_seconds ^ flow->application.ctime_seconds;
-    other |= memo->application.ctime_nanoseconds ^ flow->application.ctime_nanoseconds;
+    other |= kpf_other_file(&memo->application, &flow->application);
     other |= (memo->cgroup ^ flow->cgroup) | (memo->netns_cookie ^ flow->netns_cookie) | (memo->uid ^ flow->uid);
     other |= (memo->remote[0] ^ flow->remote[0]) | (memo->remote[1] ^ flow->remote[1]);
     other |= (memo->remote[2] ^ flow->remote[2]) | (memo->remote[3] ^ flow->remote[3]);
@@ -151,11 +159,7 @@ static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, co
     bpf_spin_lock(&locked->lock);
     memo->writes |= 1;
     memo->active = active_word;
-    memo->application.inode = flow->application.inode;
-    memo->application.device = flow->application.device;
-    memo->application.generation = flow->application.generation;
-    memo->application.ctime_seconds = flow->application.ctime_seconds;
-    memo->application.ctime_nanoseconds = flow->application.ctime_nanoseconds;
+    kpf_copy_file(&memo->application, &flow->application);
     memo->cgroup = flow->cgroup;
     memo->netns_cookie = flow->netns_cookie;
     memo->remote[0] = flow->remote[0];

@@ -1,7 +1,8 @@
-"""Follows host names: new addresses of a host become those of the rules that name it, and nothing else is made anew.
+"""Follows host names and adapters: new addresses become those of the rules that mean them; nothing else is made anew.
 
 A policy of ten thousand rules is resolved, compiled and packed in most of a second. A name's addresses change with each
-answer of a name server; so the kernel has them apart, and what such a change needs to know is little.
+answer of a name server, an adapter's with each lease, and adapters come and go; so the kernel has all this apart, and
+what such a change needs to know is little.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from dataclasses import dataclass, replace
 from kpf_ebpf.engine import records, trial
 from kpf_ebpf.engine.folders import ENGINE, Instance
 from kpf_ebpf.engine.records import Enforced, Renamed
-from kpf_ebpf.facts.model import NameFact
+from kpf_ebpf.facts.model import Adapter, NameFact
+from kpf_ebpf.image.living import flags_of, place_adapters
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel.active import read_active
 from kpf_ebpf.kernel.apply import rename
 from kpf_ebpf.kernel.named import Rows
+from kpf_ebpf.resolve.model import TrustedRange
+from kpf_ebpf.resolve.predefined import BROADCASTS, broadcasts_of
 
 
 def rows_of(image: MapImage) -> dict[str, Rows]:
@@ -43,7 +47,7 @@ def _sharing(hosts: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Of what is enforced, all that a change of hosts' addresses needs. ``base`` as in Renamed."""
+    """Of what is enforced, all that a change of hosts' addresses or of adapters needs. ``base`` as in Renamed."""
 
     base: int
     generation: int
@@ -51,38 +55,49 @@ class Hosts:
     addresses: dict[str, tuple[int, ...]]
     rows: dict[str, Rows]
     syslog: int | None
+    adapters: tuple[Adapter, ...]
+    trusted: tuple[TrustedRange, ...]
+    names_adapters: bool
 
 
 def hosts_of(instance: Instance, enforced: Enforced) -> Hosts:
-    """The hosts of what is enforced."""
+    """The hosts and adapters of what is enforced."""
     renamed = records.read(instance, Renamed)
     known = renamed is not None and renamed.generation == enforced.generation
-    syslog = enforced.resolved.syslog
+    resolved = enforced.resolved
     return Hosts(
         base=renamed.base if renamed and known else enforced.generation,
         generation=enforced.generation,
         names=enforced.names,
-        addresses=dict(enforced.resolved.hosts),
+        addresses=dict(resolved.hosts),
         rows=dict(enforced.rows),
-        syslog=syslog[0] if syslog else None,
+        syslog=resolved.syslog[0] if resolved.syslog else None,
+        adapters=resolved.adapters,
+        trusted=resolved.trusted,
+        names_adapters=resolved.names_adapters,
     )
 
 
 def follow(
-    instance: Instance, known: Hosts, facts: Iterable[NameFact], switched: Callable[[], None] = lambda: None
+    instance: Instance,
+    known: Hosts,
+    facts: Iterable[NameFact] = (),
+    adapters: tuple[Adapter, ...] | None = None,
+    switched: Callable[[], None] = lambda: None,
 ) -> Hosts | None:
-    """Makes what is known of names now the addresses of the rules' hosts; ``known``: what was enforced.
+    """Makes what is known of names now the addresses of the rules' hosts, and these the adapters.
 
-    ``switched`` is called as soon as they count. None: this is not all that changed, and the whole policy is to be
-    resolved. Raises Busy.
+    ``known``: what was enforced; ``adapters`` None: as they were. ``switched`` is called as soon as it counts. None:
+    this is not all that changed, and the whole policy is to be resolved. Raises Busy.
     """
-    fresh = {fact.name: fact for fact in facts}
-    hosts = {name: fresh[name].addresses if name in fresh else before for name, before in known.addresses.items()}
-    rows = _rows(known, hosts)
-    if rows is None:
+    now = _changed(known, {fact.name: fact for fact in facts}, adapters)
+    rows = _rows(known, now.addresses)
+    if rows is None or not _knows_adapters(known, now.adapters):
         return None
-    names = tuple(fresh.get(fact.name, fact) for fact in known.names)
-    now = replace(known, names=names, addresses=hosts)
+    if (now.addresses, now.adapters) == (known.addresses, known.adapters):
+        return now
+    flags = flags_of(now.adapters)
+    said = {address: (*rows.get(address, (0, 0)), flags.get(address, 0)) for address in (*rows, *flags)}
     with instance.locked(ENGINE):
         if trial.is_unsettled(instance.pins) or read_active(instance.pins).generation != known.generation:
             return None
@@ -90,8 +105,11 @@ def follow(
         try:
             generation = rename(
                 instance.pins,
-                rows,
-                lambda generation: records.write(instance, Renamed(known.base, generation, names, hosts)),
+                said,
+                place_adapters(now.trusted, now.adapters),
+                lambda generation: records.write(
+                    instance, Renamed(now.base, generation, now.names, now.addresses, now.adapters)
+                ),
                 switched,
             )
         except OSError:
@@ -99,10 +117,26 @@ def follow(
     return None if generation is None else replace(now, generation=generation)
 
 
+def _changed(known: Hosts, fresh: Mapping[str, NameFact], adapters: tuple[Adapter, ...] | None) -> Hosts:
+    """The same with what is known of names and adapters now."""
+    adapters = known.adapters if adapters is None else adapters
+    addresses = {name: fresh[name].addresses if name in fresh else known.addresses[name] for name in known.addresses}
+    if BROADCASTS in addresses:
+        addresses[BROADCASTS] = broadcasts_of(adapters)
+    names = tuple(fresh.get(fact.name, fact) for fact in known.names)
+    return replace(known, names=names, addresses=addresses, adapters=adapters)
+
+
+def _knows_adapters(known: Hosts, adapters: tuple[Adapter, ...]) -> bool:
+    """Whether what is known suffices for these adapters: those that the policy names are the same ones."""
+    before, after = ({(one.name, one.index) for one in each} for each in (known.adapters, adapters))
+    return before == after or not known.names_adapters
+
+
 def _rows(known: Hosts, hosts: Mapping[str, tuple[int, ...]]) -> dict[int, Rows] | None:
     """The rows of every address; None: what is known does not suffice."""
     changed = {name for name, addresses in hosts.items() if addresses != known.addresses[name]}
-    if any(not hosts[name] or not known.addresses[name] for name in changed):
+    if any(not hosts[name] or not known.addresses[name] for name in changed - {BROADCASTS}):
         return None  # a warning comes, or goes
     if any(known.syslog in known.addresses[name] for name in changed):
         return None  # the log goes elsewhere from now on

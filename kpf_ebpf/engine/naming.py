@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.enforce import known_names
 from kpf_ebpf.engine.folders import Instance
 from kpf_ebpf.engine.records import Enforced, KeptName, KeptNames
-from kpf_ebpf.facts.model import NameFact
+from kpf_ebpf.facts.model import Adapter, NameFact
 from kpf_ebpf.names import NameKeeper, NameState
 
 PERIOD = 1.0
@@ -23,6 +24,8 @@ class Naming:
         self._instance = instance
         self._keeper = NameKeeper()
         self._known: tuple[NameFact, ...] = ()
+        self._resolvers: str | tuple[tuple[int, int], ...] = "system"
+        self._grace = 0.0
         self._written: tuple[object, ...] | None = None
         """What was worth being written last."""
 
@@ -31,13 +34,18 @@ class Naming:
     def retarget(self, enforced: Enforced) -> None:
         """Keeps the names of this policy from now on; those that are new begin with what was known at ``up``."""
         self._known = enforced.names
-        own = {address for adapter in enforced.resolved.adapters for address in adapter.addresses}
+        self._resolvers = "system" if enforced.resolvers is None else enforced.resolvers
+        self._grace = enforced.name_grace
+        self.move(enforced.resolved.adapters)
+
+    def move(self, adapters: Iterable[Adapter]) -> None:
+        """Takes the addresses of these adapters for this host's own from now on."""
         self._keeper.retarget(
-            (fact.name for fact in enforced.names),
-            {fact.name: fact for fact in enforced.names},
-            resolvers="system" if enforced.resolvers is None else enforced.resolvers,
-            grace=enforced.name_grace,
-            own_addresses=own,
+            (fact.name for fact in self._known),
+            {fact.name: fact for fact in self._known},
+            resolvers=self._resolvers,
+            grace=self._grace,
+            own_addresses={address for adapter in adapters for address in adapter.addresses},
         )
 
     def changed(self) -> bool:

@@ -13,7 +13,7 @@ from cattrs.preconf.json import make_converter
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance, write_file
 from kpf_ebpf.engine.snapshot import Snapshot
-from kpf_ebpf.facts.model import NameFact, Session
+from kpf_ebpf.facts.model import Adapter, NameFact, Session
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.policy.model import Range
@@ -83,18 +83,19 @@ class Enforced:
 
 @dataclass(frozen=True, slots=True)
 class Renamed:
-    """What became of hosts since a policy was enforced as generation ``base``: the record of that is kept as it was."""
+    """What became of hosts and adapters since a policy was enforced as generation ``base``, whose record is kept."""
 
     base: int
     generation: int
     names: tuple[NameFact, ...]
     hosts: dict[str, tuple[int, ...]]
+    adapters: tuple[Adapter, ...]
 
     def of(self, enforced: Enforced) -> Enforced:
-        """The record with these hosts; another generation's as it is."""
+        """The record with these; another generation's as it is."""
         if enforced.generation != self.base:
             return enforced
-        resolved = replace(enforced.resolved, hosts=self.hosts)
+        resolved = replace(enforced.resolved, hosts=self.hosts, adapters=self.adapters)
         return replace(enforced, generation=self.generation, names=self.names, resolved=resolved)
 
 

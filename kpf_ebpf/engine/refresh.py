@@ -19,7 +19,7 @@ from kpf_ebpf.engine.records import Enforced
 from kpf_ebpf.engine.session import is_alive
 from kpf_ebpf.engine.snapshot import ReadPolicy, Snapshot, groups_differ, read_groups_again
 from kpf_ebpf.facts.adapters import AdapterEvents
-from kpf_ebpf.facts.gather import EVERYTHING
+from kpf_ebpf.facts.gather import EVERYTHING, gather_adapters
 from kpf_ebpf.facts.model import Facts, NameFact, Part, Session
 from kpf_ebpf.policy.errors import PolicyError
 from kpf_ebpf.resolve.model import ResolvedApplication
@@ -138,7 +138,7 @@ class Refresher:
 
     def _resolve(self) -> bool:
         """False: it could not be done, and what moved is looked at again. Another command at work: at once."""
-        if not (self._moved or self._groups_moved or self._session_over) and self._follow():
+        if not (self._moved - {Part.ADAPTERS} or self._groups_moved or self._session_over) and self._follow():
             return True
         read = self._read_groups() if self._groups_moved else None
         view = View(self._naming.facts, self._facts, frozenset(self._moved) if self._facts else EVERYTHING)
@@ -156,21 +156,29 @@ class Refresher:
         return True
 
     def _follow(self) -> bool:
-        """Whether new addresses of hosts are all that changed, and are followed; or another command is at work."""
-        before = self._hosts
+        """Whether hosts and adapters are all that changed, and are followed; or another command is at work."""
+        before, adapters = self._hosts, None
         if before is None:
             return False
+        if Part.ADAPTERS in self._moved:
+            adapters, warnings = gather_adapters()
+            if warnings or (self._facts and self._facts.told.get(Part.ADAPTERS)):
+                return False  # a warning comes, or goes
         facts = self._naming.facts(tuple(fact.name for fact in before.names))
         try:
-            self._hosts = follow(self._instance, before, facts.values()) or before
+            now = follow(self._instance, before, facts.values(), adapters)
         except Busy:
             return True
-        if self._hosts is before:
+        if now is None:
             return False
-        self._generation, self._again = self._hosts.generation, False
+        self._hosts, self._generation, self._again = now, now.generation, False
+        self._moved.discard(Part.ADAPTERS)
         if self._facts is not None:
-            self._facts = replace(self._facts, names={**self._facts.names, **facts})
-        self._tell_names(before.names, self._hosts.names)
+            names = {**self._facts.names, **facts}
+            self._facts = replace(self._facts, names=names, adapters=now.adapters)
+        if adapters is not None:
+            self._naming.move(adapters)
+        self._tell_names(before.names, now.names)
         return True
 
     def _read_groups(self) -> ReadPolicy | None:

@@ -16,6 +16,7 @@ from kpf_ebpf.image.model import (
     AddressClass,
     ApplicationEntry,
     MapImage,
+    Named,
 )
 from kpf_ebpf.image.prefixes import BITS, place
 from kpf_ebpf.policy.model import Zone
@@ -53,10 +54,10 @@ def _find(image: MapImage, address: int) -> AddressClass:
     raise LookupError("an image without the prefix of all addresses")
 
 
-def _zone(found: AddressClass, slot: int, loopback: int) -> int:
+def _zone(found: AddressClass, bit: int, loopback: int) -> int:
     if loopback == YES or found.trusted == EVERY_ADAPTER:
         return YES
-    return found.trusted >> slot & 1
+    return found.trusted >> bit & 1
 
 
 def _application(image: MapImage, flow: Flow) -> tuple[ApplicationEntry, bool]:
@@ -110,11 +111,12 @@ def judge(image: MapImage, flow: Flow) -> Judged:
     """Looks every field of the flow up."""
     entry, modified = _application(image, flow)
     local, remote = _find(image, flow.local), _find(image, flow.remote)
+    named_local, named_remote = (image.named.get(address, Named()) for address in (flow.local, flow.remote))
     out, home = int(flow.direction == "out"), int(flow.netns_cookie == image.policy.home)
     adapter = image.adapters.get(flow.ifindex) if home else None
-    slot, loopback = adapter.slot if adapter else 0, YES if flow.ifindex == 1 else NO
-    local_zone, remote_zone = _zone(local, slot, loopback), _zone(remote, slot, loopback)
-    if out and remote.flags & (GROUP | DIRECTED if home else GROUP) and loopback != YES:
+    bit, loopback = adapter.place if adapter else 0, YES if flow.ifindex == 1 else NO
+    local_zone, remote_zone = _zone(local, bit, loopback), _zone(remote, bit, loopback)
+    if out and (remote.flags | named_remote.flags) & (GROUP | DIRECTED if home else GROUP) and loopback != YES:
         family = int(flow.remote >> 32 != 0xFFFF)
         has_own = adapter is not None and adapter.own_zone >> 2 + family & 1
         remote_zone = adapter.own_zone >> family & 1 if adapter and has_own else local_zone
@@ -129,8 +131,8 @@ def judge(image: MapImage, flow: Flow) -> Judged:
         fields[0][entry.application_class],
         fields[1][image.users.get(flow.uid, 0)],
         fields[2][image.cgroups.get(_mark(image, flow.cgroup), 0)],
-        fields[3][local.local] | image.named.get(flow.local, (0, 0))[0],
-        fields[4][remote.remote] | image.named.get(flow.remote, (0, 0))[1],
+        fields[3][local.local] | named_local.local,
+        fields[4][remote.remote] | named_remote.remote,
         fields[5][flow.protocol],
         *ports,
         fields[8][scope_index(out, home, loopback, remote_zone, local_zone) * 2],

@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 
+from kpf_ebpf.image.living import hosts_of, name_addresses, place_adapters, places_of
 from kpf_ebpf.image.model import (
-    DIRECTED,
     EVERY_ADAPTER,
     FIELDS,
     GROUP,
     ICMP_CLASSES,
     LOOPBACK,
     NO,
-    OWN,
     UNKNOWN,
     YES,
-    AdapterSlot,
     AddressClass,
     ApplicationEntry,
     MapImage,
 )
 from kpf_ebpf.image.prefixes import nested, to_prefixes
 from kpf_ebpf.image.rows import TooManyRules, key_of, make_rows
-from kpf_ebpf.policy.addresses import is_v4, merged
+from kpf_ebpf.policy.addresses import merged
 from kpf_ebpf.policy.model import V4_BASE, Action, Range, Zone
 from kpf_ebpf.resolve.model import COMPONENT_INDEX, STOP_ALL, Match, ResolvedPolicy, ResolvedRule
 
@@ -125,9 +123,9 @@ def _port_field(
 
 
 def _addresses(
-    matches: list[Match], resolved: ResolvedPolicy, slots: Mapping[int, int]
+    matches: list[Match], resolved: ResolvedPolicy, places: Mapping[int, int]
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[tuple[int, int], AddressClass]]:
-    locals_, remotes, words = _prefix_members(matches, resolved, slots)
+    locals_, remotes, words = _prefix_members(matches, resolved, places)
     local = _Classes(_bits(matches, lambda match: match.local is None))
     remote = _Classes(_bits(matches, lambda match: match.remote is None))
     known: dict[tuple[int, int, int], AddressClass] = {}
@@ -151,7 +149,7 @@ def _addresses(
 
 
 def _prefix_members(
-    matches: list[Match], resolved: ResolvedPolicy, slots: Mapping[int, int]
+    matches: list[Match], resolved: ResolvedPolicy, places: Mapping[int, int]
 ) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], int], dict[tuple[int, int], int]]:
     """By prefix: the matches that name it as local address, as remote one, and (adapters, flags) what else it is."""
     locals_: dict[tuple[int, int], int] = {}
@@ -168,57 +166,10 @@ def _prefix_members(
         if match.remote is not None:
             add(remotes, match.remote, 1 << position)
     for item in resolved.trusted:
-        add(words, item.ranges, EVERY_ADAPTER if item.adapter is None else 1 << slots[item.adapter])
-    own = [(address, address) for adapter in resolved.adapters for address in adapter.addresses]
-    directed = [(address, address) for adapter in resolved.adapters for address in adapter.broadcasts]
-    for ranges, flag in (
-        (_MULTICAST, GROUP),
-        (_BROADCAST, GROUP),
-        (directed, DIRECTED),
-        (own, OWN),
-        (_LOOPBACK, LOOPBACK),
-    ):
+        add(words, item.ranges, EVERY_ADAPTER if item.adapter is None else 1 << places[item.adapter])
+    for ranges, flag in ((_MULTICAST, GROUP), (_BROADCAST, GROUP), (_LOOPBACK, LOOPBACK)):
         add(words, ranges, flag << _FLAGS_AT)
     return locals_, remotes, words
-
-
-def _hosts(matches: list[Match]) -> dict[str, tuple[int, int]]:
-    """Of every host the vectors of the rules that name it, as local and as remote."""
-    found: dict[str, tuple[int, int]] = {}
-    for position, match in enumerate(matches):
-        for name in match.local_hosts:
-            local, remote = found.get(name, (0, 0))
-            found[name] = local | 1 << position, remote
-        for name in match.remote_hosts:
-            local, remote = found.get(name, (0, 0))
-            found[name] = local, remote | 1 << position
-    return found
-
-
-def name_addresses(
-    hosts: Mapping[str, tuple[int, int]], addresses: Mapping[str, tuple[int, ...]]
-) -> dict[int, tuple[int, int]]:
-    """Of every address that hosts have the vectors of the rules that name any of them."""
-    found: dict[int, tuple[int, int]] = {}
-    for name, (local, remote) in hosts.items():
-        for address in addresses.get(name, ()):
-            before = found.get(address, (0, 0))
-            found[address] = before[0] | local, before[1] | remote
-    return found
-
-
-def _own_zone(resolved: ResolvedPolicy, addresses: tuple[int, ...], index: int) -> int:
-    def trusted(address: int) -> bool:
-        return any(
-            item.adapter in (None, index) and any(first <= address <= last for first, last in item.ranges)
-            for item in resolved.trusted
-        )
-
-    zone = 0
-    for family, version in enumerate((True, False)):
-        own = [address for address in addresses if is_v4(address) is version]
-        zone |= any(trusted(address) for address in own) << family | bool(own) << 2 + family
-    return zone
 
 
 def _counters(rules: Iterable[ResolvedRule], before: Mapping[str, int]) -> dict[str, int]:
@@ -286,13 +237,12 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
 
     user_vectors, users = hashed(lambda match: match.users)
     cgroup_vectors, cgroups = hashed(lambda match: match.cgroups)
-    adapters_named = sorted({item.adapter for item in resolved.trusted if item.adapter is not None})
-    if len(adapters_named) > 63:
-        raise TooManyRules(f"{len(adapters_named)} adapters in the Trusted area, expected at most 63")
-    slots = {adapter: slot for slot, adapter in enumerate(adapters_named, 1)}
-    local_vectors, remote_vectors, prefixes = _addresses(matches, resolved, slots)
-    hosts = _hosts(matches)
-    named = name_addresses(hosts, resolved.hosts)
+    places = places_of(resolved.trusted)
+    if len(places) > 63:
+        raise TooManyRules(f"{len(places)} adapters in the Trusted area, expected at most 63")
+    local_vectors, remote_vectors, prefixes = _addresses(matches, resolved, places)
+    hosts = hosts_of(matches)
+    named = name_addresses(hosts, resolved.hosts, resolved.adapters)
     free_protocol, by_protocol = _set_field(matches, lambda match: match.protocols)
     free_icmp, by_icmp = _set_field(matches, lambda match: match.icmp)
     local_port_vectors, local_ports = _port_field(matches, lambda match: match.local_ports)
@@ -330,14 +280,16 @@ def compile_image(resolved: ResolvedPolicy, counters: Mapping[str, int] | None =
         hosts=hosts,
         named=named,
         ports=tuple(zip(local_ports, remote_ports, strict=True)),
-        adapters={
-            adapter.index: AdapterSlot(
-                slots.get(adapter.index, 0), _own_zone(resolved, adapter.addresses, adapter.index)
-            )
-            for adapter in resolved.adapters
-        },
+        adapters=place_adapters(resolved.trusted, resolved.adapters),
         counters=_counters((*rules, STOP_ALL), counters or {}),
         rows=make_rows(
-            chain(*vectors, icmp, (permits, (1 << len(flat)) - 1), *hosts.values(), *named.values()), len(flat)
+            chain(
+                *vectors,
+                icmp,
+                (permits, (1 << len(flat)) - 1),
+                *hosts.values(),
+                *((one.local, one.remote) for one in named.values()),
+            ),
+            len(flat),
         ),
     )

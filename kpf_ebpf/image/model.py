@@ -26,7 +26,7 @@ CTIMES = 4
 
 @dataclass(frozen=True, slots=True)
 class AddressClass:
-    """What the longest prefix of an address says of it; ``trusted`` has bit n for the adapter with slot n."""
+    """What the longest prefix of an address says of it; ``trusted`` has bit n for the adapter with place n."""
 
     local: int
     remote: int
@@ -35,10 +35,22 @@ class AddressClass:
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterSlot:
+class Named:
+    """What an address is by itself at the moment: the rules that name a host with it, as local and as remote (vectors).
+
+    ``flags``: OWN, DIRECTED.
+    """
+
+    local: int = 0
+    remote: int = 0
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPlace:
     """An adapter's bit in ``AddressClass.trusted``, and ``own_zone`` as ``struct kpf_adapter`` has it."""
 
-    slot: int
+    place: int
     own_zone: int
 
 
@@ -70,8 +82,8 @@ class MapImage:
 
     ``vectors[field][class]``; ``ports`` are 65,536 (local, remote) class pairs; ``prefixes`` maps (bits, place);
     ``cgroups`` maps marks. ``hosts`` gives of every host the rules that name it as local and as remote (two vectors),
-    ``named`` the same of every address that hosts have: beside what ``prefixes`` say of it. ``counters`` gives each
-    rule id its counter. A file of ``applications`` may have several accepted contents.
+    ``named`` what addresses are beside what ``prefixes`` say of them. ``counters`` gives each rule id its counter. A
+    file of ``applications`` may have several accepted contents.
     """
 
     policy: ResolvedPolicy
@@ -88,8 +100,8 @@ class MapImage:
     cgroups: Mapping[int, int]
     prefixes: Mapping[tuple[int, int], AddressClass]
     hosts: Mapping[str, tuple[int, int]]
-    named: Mapping[int, tuple[int, int]]
+    named: Mapping[int, Named]
     ports: tuple[tuple[int, int], ...]
-    adapters: Mapping[int, AdapterSlot]
+    adapters: Mapping[int, AdapterPlace]
     counters: Mapping[str, int]
     rows: Rows

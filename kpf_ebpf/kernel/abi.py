@@ -22,6 +22,7 @@ RECENT, MIRRORS = 16384, 8192
 PATHS, PATH_BYTES = 16384, 256
 SCRIPTS = PENDING = 4096
 CGROUPS = NAMED = 65536
+ADAPTERS = 16384
 ADDRESS_MEMOS, OWNER_MEMOS, FLOW_MEMOS, SETTLED_MEMOS, BECAME = 16384, 4096, 8192, 4096, 4096
 CTIMES = 4
 ADAPTER_SLOTS = 64
@@ -305,15 +306,27 @@ class Search(ctypes.Structure):
 
 
 class NamedKey(ctypes.Structure):
-    """An address that a host name has, in a slot (network order)."""
+    """An address that a host name has, or this host, in a slot (network order)."""
 
     _fields_ = (("slot", _u32), ("family", _u32), ("address", _u32 * 4))
 
 
 class Named(ctypes.Structure):
-    """The rows of the rules that name a host with an address, as their local and as their remote one."""
+    """The rows of the rules that name a host with an address, as local and as remote one; and what else it is."""
 
-    _fields_ = (("local_row", _u32), ("remote_row", _u32))
+    _fields_ = (("local_row", _u32), ("remote_row", _u32), ("flags", _u32))
+
+
+class AdapterKey(ctypes.Structure):
+    """An adapter of the home namespace, in a slot."""
+
+    _fields_ = (("slot", _u32), ("ifindex", _u32))
+
+
+class Adapter(ctypes.Structure):
+    """Its bit in the adapters on which an address is trusted, and the zone of its own addresses."""
+
+    _fields_ = (("place", _u32), ("own_zone", _u32))
 
 
 class Told(ctypes.Structure):

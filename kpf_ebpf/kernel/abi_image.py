@@ -69,7 +69,7 @@ class Image(ctypes.Structure):
         ("no_remote_port", _u32),
         ("no_local_address", _u32),
         ("hosts", _u32),
-        ("named", _u32),
+        ("pad", _u32),
         ("stop_all", Rule),
         ("components", Application * COMPONENTS),
         ("protocols", _u32 * PROTOCOLS),
@@ -143,9 +143,3 @@ class Ports(ctypes.Structure):
     """The classes of every port."""
 
     _fields_ = (("port", Port * PORTS),)
-
-
-class Adapter(ctypes.Structure):
-    """An adapter of the home namespace, by ifindex."""
-
-    _fields_ = (("slot", _u32), ("own_zone", _u32))

@@ -22,7 +22,6 @@ class AddressMemo(ctypes.Structure):
         ("address", _u32 * 4),
         ("number", _u32),
         ("named", Named),
-        ("pad", _u32),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kpf_ebpf.facts.model import FileKey
-from kpf_ebpf.image.model import MapImage
+from kpf_ebpf.image.model import AdapterPlace, MapImage
 from kpf_ebpf.kernel import abi, bpf, cgroups, maps, named, scripts
 from kpf_ebpf.kernel.active import Active, Trial, grant, read_active, read_trial, write_active
 from kpf_ebpf.kernel.counters import possible_cpus
@@ -47,7 +47,9 @@ def fill_slot(
             _keep(pins / name, contents[name], inner)
     _hang_up(pins, (slot,))
     row = image.rows.numbers
-    named.put(pins, slot, {address: (row[local], row[remote]) for address, (local, remote) in image.named.items()})
+    said = {address: (row[one.local], row[one.remote], one.flags) for address, one in image.named.items()}
+    named.put(pins, slot, said)
+    named.put_adapters(pins, slot, image.adapters)
     return contents
 
 
@@ -72,7 +74,7 @@ def _hang_up(pins: Path, slots: Iterable[int]) -> None:
 def spread(pins: Path) -> None:
     """Puts what is active into the other slots, too, but for one that a trial may end in.
 
-    So nothing is kept of what was before, and the next change of hosts' addresses finds all the rest in its place. Only
+    So nothing is kept of what was before, and the next change of addresses finds all the rest in its place. Only
     by the process that made the image active, and once nothing will go back to the one before. Raises OSError.
     """
     before, trial = read_active(pins), read_trial(pins)
@@ -82,15 +84,16 @@ def spread(pins: Path) -> None:
 
 def rename(
     pins: Path,
-    rows: Mapping[int, named.Rows],
+    said: Mapping[int, named.Said],
+    adapters: Mapping[int, AdapterPlace],
     announce: Callable[[int], None],
     switched: Callable[[], None] = lambda: None,
 ) -> int | None:
-    """Makes an image active that is the active one, but for the addresses of hosts; returns its generation.
+    """Makes an image active that is the active one, but for what addresses are by themselves; returns its generation.
 
-    ``rows``: the rules that name each address. ``announce`` as for ``apply``; ``switched`` is called just after the
-    switch. None: another slot does not hold the rest (see ``spread``), so that the whole image is to be applied. Raises
-    OSError; the old image then stays active.
+    ``said``, ``adapters``: all there is to say of addresses by themselves, and of adapters. ``announce`` as for
+    ``apply``; ``switched`` is called just after the switch. None: another slot does not hold the rest (see ``spread``),
+    so that the whole image is to be applied. Raises OSError; the old image then stays active.
     """
     before, trial = read_active(pins), read_trial(pins)
     if before.slot is None:
@@ -100,7 +103,8 @@ def rename(
         with opened(pins / name) as outer:
             if not _held(outer, slot) or _held(outer, slot) != _held(outer, before.slot):
                 return None
-    named.put(pins, slot, rows)
+    named.put(pins, slot, said)
+    named.put_adapters(pins, slot, adapters)
     generation = before.generation + 1
     announce(generation)
     active = Active(generation, before.stop_all, slot, before.opens)

@@ -63,7 +63,6 @@ INNER_MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "cgroups": _spec("hash", _u64, _u32, 0, NO_PREALLOC),
         "addresses": _spec("lpm_trie", abi_image.Prefix, _u32, 0, NO_PREALLOC),
         "hosts": _spec("hash", abi_image.Host, _u32, 0, NO_PREALLOC),
-        "adapters": _spec("hash", _u32, abi_image.Adapter, 0, NO_PREALLOC),
     }
 )
 """What the inner maps of an image are like, by the name of the outer map; 0 entries: as many as the image needs."""
@@ -87,6 +86,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "searches": _spec("percpu_array", _u32, abi.Search, 1),
         **{name: _spec("prog", _u32, _u32, 1) for name in JUDGES},
         "named": _spec("hash", abi.NamedKey, abi.Named, abi.NAMED, NO_PREALLOC),
+        "adapters": _spec("hash", abi.AdapterKey, abi.Adapter, abi.ADAPTERS, NO_PREALLOC),
         "address_memos": _spec("array", _u32, abi_memo.AddressMemo, abi.ADDRESS_MEMOS),
         "owner_memos": _spec("array", _u32, abi_memo.OwnerMemo, abi.OWNER_MEMOS),
         "flow_memos": _spec("array", _u32, abi_memo.FlowMemo, abi.FLOW_MEMOS),

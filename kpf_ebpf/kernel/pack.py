@@ -117,7 +117,7 @@ def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
         free[abi.Field.REMOTE_PORT],
         free[abi.Field.LOCAL_ADDRESS],
         len(_hosts(image)),
-        len(image.hosts),
+        0,
     )
     tables = (
         [row[vector] for vector in image.vectors[abi.Field.PROTOCOL]],
@@ -169,8 +169,4 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
             (pack_prefix(*prefix), numbers[entry]) for prefix, entry in image.prefixes.items() if prefix not in hosts
         ],
         "hosts": [(pack_host(place), numbers[image.prefixes[bits, place]]) for bits, place in hosts],
-        "adapters": [
-            (_U32(index), struct.pack("=II", adapter.slot, adapter.own_zone))
-            for index, adapter in image.adapters.items()
-        ],
     }

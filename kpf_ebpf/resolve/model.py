@@ -105,6 +105,8 @@ class ResolvedPolicy:
     cells: tuple[ResolvedRule, ResolvedRule, ResolvedRule, ResolvedRule]
     trusted: tuple[TrustedRange, ...] = ()
     adapters: tuple[Adapter, ...] = ()
+    names_adapters: bool = False
+    """Whether the policy speaks of adapters by their names, present or not."""
     cgroups: tuple[ResolvedCgroup, ...] = ()
     home: int = 0
     administration_port: int = 44334

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from kpf_ebpf.facts.model import Adapter
 from kpf_ebpf.policy.model import V4_BASE, Range
 from kpf_ebpf.resolve.model import Match
 
@@ -28,12 +31,20 @@ def _ports(*numbers: int) -> tuple[Range, ...]:
     return tuple((number, number) for number in numbers)
 
 
-def predefined_matches(name: str, broadcasts: tuple[int, ...]) -> tuple[Match, ...]:
-    """The matches of a predefined rule. ``broadcasts`` are the adapters' directed broadcasts."""
+BROADCASTS = "@broadcasts"
+"""Stands for a host that has the adapters' directed broadcasts (no name begins so): like a host's, they change."""
+
+
+def broadcasts_of(adapters: Iterable[Adapter]) -> tuple[int, ...]:
+    """The directed broadcasts of all adapters, each once."""
+    return tuple(dict.fromkeys(address for adapter in adapters for address in adapter.broadcasts))
+
+
+def predefined_matches(name: str) -> tuple[Match, ...]:
+    """The matches of a predefined rule."""
     icmp = frozenset({_ICMP, _ICMPV6})
     udp, tcp = frozenset({_UDP}), frozenset({_TCP})
     everywhere = tuple((address, address) for address in (V4_BASE + 0xFFFFFFFF, (0xFF02 << 112) + 1))
-    directed = tuple((address, address) for address in broadcasts)
     table: dict[str, tuple[Match, ...]] = {
         "igmp": (Match(protocols=frozenset({2})),),
         "ping-in": (Match(directions=_IN, protocols=icmp, icmp=_ECHO),),
@@ -57,8 +68,8 @@ def predefined_matches(name: str, broadcasts: tuple[int, ...]) -> tuple[Match, .
         "broadcasts": (
             Match(directions=_OUT, remote=everywhere),
             Match(directions=_IN, local=everywhere),
-            Match(directions=_OUT, remote=directed, home=True),
-            Match(directions=_IN, local=directed, home=True),
+            Match(directions=_OUT, remote=(), remote_hosts=(BROADCASTS,), home=True),
+            Match(directions=_IN, local=(), local_hosts=(BROADCASTS,), home=True),
         ),
     }
     return table[name]

@@ -27,7 +27,7 @@ from kpf_ebpf.resolve.model import (
     ResolvedRule,
     TrustedRange,
 )
-from kpf_ebpf.resolve.predefined import ESSENTIALS, predefined_matches
+from kpf_ebpf.resolve.predefined import BROADCASTS, ESSENTIALS, broadcasts_of, predefined_matches
 
 CANARY_PERMITTED, CANARY_DENIED = 44335, 44336
 """The canary's reserved remote ports, loopback only."""
@@ -366,15 +366,16 @@ class _Resolver:
 
     def predefined(self) -> list[ResolvedRule]:
         chosen = self.policy.predefined
-        broadcasts = tuple(address for adapter in self.facts.adapters for address in adapter.broadcasts)
         made = [
             ResolvedRule(
                 "predefined/icmpv6-essentials", "predefined", "ICMPv6 essentials", Action.PERMIT, (ESSENTIALS,)
             )
         ]
+        if chosen.enabled and "broadcasts" in chosen.cells:
+            self.hosts[BROADCASTS] = broadcasts_of(self.facts.adapters)
         for name, cells in chosen.cells.items() if chosen.enabled else ():
             for zone, action in ((Zone.TRUSTED, cells.trusted), (Zone.INTERNET, cells.internet)):
-                matches = tuple(replace(match, remote_zone=zone) for match in predefined_matches(name, broadcasts))
+                matches = tuple(replace(match, remote_zone=zone) for match in predefined_matches(name))
                 made.append(
                     ResolvedRule(
                         f"predefined/{name}/{zone.value}",
@@ -411,6 +412,7 @@ def resolve(policy: Policy, facts: Facts) -> ResolvedPolicy:
         cells=this.default_cells(),
         trusted=trusted,
         adapters=facts.adapters,
+        names_adapters=any(item.adapter is not None for item in policy.trusted),
         cgroups=resolve_cgroups(facts.cgroups),
         home=facts.netns_cookie,
         administration_port=policy.preferences.administration_port,

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from kpf_ebpf.engine.folders import Instance
+from kpf_ebpf.engine.records import changed_at
 from kpf_ebpf.kernel.maps import INNER_MAPS
 
 from .bench import CLIENT, DENY_ALL, SERVER, Bench
@@ -87,10 +89,13 @@ def test_a_trusted_address_on_the_wrong_adapter_is_internet(bench: Bench) -> Non
 
 def test_an_own_address_that_is_added_is_this_host(bench: Bench) -> None:
     """What comes in for a new address is judged at the adapter; removed, nobody answers for it anyway."""
-    bench.up("--adapter", "v0", policy=DENY_ALL.replace("enabled = false", "enabled = true"))
+    bench.up("--adapter", "v0", policy=NO_NAMES + DENY_ALL.replace("enabled = false", "enabled = true"))
+    record, generation = changed_at(Instance(bench.instance)), bench.status()["generation"]
     link(bench, "address", "add", "192.0.2.77/24", "dev", "v0")
     assert eventually(lambda: not bench.outsider("raw-icmp", "192.0.2.77").ok)
     bench.expect_hits("predefined/ping-in/internet")
+    assert bench.status()["generation"] > generation
+    assert changed_at(Instance(bench.instance)) == record, "the policy was not resolved again for that"
 
 
 def test_many_events_leave_the_right_final_state(bench: Bench) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kpf_ebpf.engine.hosts import rows_of
 from kpf_ebpf.facts.gather import gather
-from kpf_ebpf.facts.model import NameFact
-from kpf_ebpf.image.compile import compile_image, name_addresses
+from kpf_ebpf.facts.model import Adapter, NameFact
+from kpf_ebpf.image.compile import compile_image
+from kpf_ebpf.image.living import name_addresses, place_adapters
 from kpf_ebpf.image.model import MapImage
 from kpf_ebpf.kernel import abi, bpf
 from kpf_ebpf.kernel.active import read_active
@@ -17,6 +19,7 @@ from kpf_ebpf.kernel.apply import apply, rename, spread
 from kpf_ebpf.kernel.hooks import opened
 from kpf_ebpf.policy.addresses import address
 from kpf_ebpf.policy.parse import parse
+from kpf_ebpf.resolve.predefined import BROADCASTS
 from kpf_ebpf.resolve.resolve import resolve
 from tests.kernel.conftest import DENY_ALL, Kernel
 
@@ -25,6 +28,8 @@ ONE, OTHER = "one.example", "other.example"
 RULE = '[[packet-filter]]\ndescription = "{0}"\naction = "permit"\ndirection = "out"\nremote = {{ address = "{0}" }}\n'
 POLICY = DENY_ALL + RULE.format(ONE) + RULE.format(OTHER)
 DENIED = "default/internet-out"
+ENDS, NEW_ENDS = ("192.0.2.1", "192.0.2.255"), ("198.51.100.1", "198.51.100.255")
+"""An adapter's own address, and the broadcast of its network."""
 
 
 def number(text: str) -> int:
@@ -46,12 +51,15 @@ def enforce(kernel: Kernel, hosts: dict[str, tuple[str, ...]]) -> MapImage:
     return image
 
 
-def renamed(kernel: Kernel, image: MapImage, hosts: dict[str, tuple[str, ...]]) -> bool:
-    """Whether these became the addresses of the image's hosts."""
-    row = image.rows.numbers
-    named = name_addresses(image.hosts, {name: tuple(map(number, one)) for name, one in hosts.items()})
-    rows = {place: (row[local], row[remote]) for place, (local, remote) in named.items()}
-    return rename(kernel.programs.pins, rows, lambda generation: None) is not None
+def renamed(
+    kernel: Kernel, image: MapImage, hosts: dict[str, tuple[str, ...]], adapters: tuple[Adapter, ...] | None = None
+) -> bool:
+    """Whether these became the addresses of the image's hosts, and these (None: the same) the adapters."""
+    row, adapters = image.rows.numbers, image.policy.adapters if adapters is None else adapters
+    named = name_addresses(image.hosts, {name: tuple(map(number, one)) for name, one in hosts.items()}, adapters)
+    said = {place: (row[one.local], row[one.remote], one.flags) for place, one in named.items()}
+    places = place_adapters(image.policy.trusted, adapters)
+    return rename(kernel.programs.pins, said, places, lambda generation: None) is not None
 
 
 def decided(kernel: Kernel, remote: str) -> str:
@@ -101,7 +109,7 @@ def test_the_record_has_the_rows_of_hosts_and_of_those_that_share_an_address(ker
     rows, row = rows_of(image), image.rows.numbers
     assert {ONE, OTHER, f"{ONE} {OTHER}"} <= set(rows)
     assert rows[ONE][1] == row[image.hosts[ONE][1]]
-    assert rows[f"{ONE} {OTHER}"][1] == row[image.named[number(SECOND)][1]]
+    assert rows[f"{ONE} {OTHER}"][1] == row[image.named[number(SECOND)].remote]
 
 
 def test_hosts_are_not_followed_where_another_slot_has_another_image(kernel: Kernel) -> None:
@@ -112,3 +120,22 @@ def test_hosts_are_not_followed_where_another_slot_has_another_image(kernel: Ker
     facts = gather(policy, kernel.programs.identify, netns_cookie=kernel.home)
     apply(kernel.programs.pins, compile_image(resolve(policy, facts), kernel.counters))
     assert not renamed(kernel, image, {ONE: (SECOND,), OTHER: (FIRST,)})
+
+
+def test_an_adapters_new_address_counts_and_the_old_one_does_not(kernel: Kernel) -> None:
+    """Its broadcast is the predefined rules' own, whichever it is now; all other addresses are what they were."""
+    text = DENY_ALL.replace("enabled = false", 'broadcasts = { trusted = "permit", internet = "permit" }')
+    policy, _ = parse(text.encode(), "test.toml", lambda path: b"", Path("/"))
+    facts = gather(policy, kernel.programs.identify, netns_cookie=kernel.home)
+    first, second = (Adapter("v0", 2, (number(own),), (number(to_all),)) for own, to_all in (ENDS, NEW_ENDS))
+    image = compile_image(resolve(policy, replace(facts, adapters=(first,))), kernel.counters)
+    apply(kernel.programs.pins, image)
+    spread(kernel.programs.pins)
+    kernel.counters = dict(image.counters)
+    for now, then in ((ENDS, NEW_ENDS), (NEW_ENDS, ENDS)):
+        if now is NEW_ENDS:
+            hosts = {BROADCASTS: (NEW_ENDS[1],)}
+            assert renamed(kernel, image, hosts, (second,))
+        assert decided(kernel, now[1]) == "predefined/broadcasts/internet"
+        assert decided(kernel, then[1]) == DENIED
+        assert decided(kernel, "255.255.255.255") == "predefined/broadcasts/internet"

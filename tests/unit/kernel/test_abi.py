@@ -171,7 +171,7 @@ def test_the_pinned_maps_are_those_of_maps_c() -> None:
 
 
 def test_the_inner_maps_are_those_of_maps_c() -> None:
-    """The twelve maps of a slot agree."""
+    """The eleven maps of a slot agree."""
     specs = {
         name: maps.MapSpec(
             kind, maps.MAP_TYPES[kind], type_size(key), type_size(value), int(kind == "array"), flags_of(flags)
@@ -181,7 +181,7 @@ def test_the_inner_maps_are_those_of_maps_c() -> None:
         )
     }
     assert dict(maps.INNER_MAPS) == specs
-    assert len(specs) == 12
+    assert len(specs) == 11
 
 
 def test_the_active_word_is_read_as_it_is_written() -> None:
