@@ -128,19 +128,24 @@ def _addresses(
     locals_, remotes, words = _prefix_members(matches, resolved, places)
     local = _Classes(_bits(matches, lambda match: match.local is None))
     remote = _Classes(_bits(matches, lambda match: match.remote is None))
-    known: dict[tuple[int, int, int], AddressClass] = {}
+    known: dict[AddressClass, AddressClass] = {}
     prefixes: dict[tuple[int, int], AddressClass] = {}
-    sums: dict[tuple[int, int] | None, tuple[int, int, int]] = {None: (0, 0, 0)}
+    around, as_local, as_remote, word = AddressClass(0, 0, 0, 0), 0, 0, -1
+    here = around
     for prefix, wider in nested({**words, **locals_, **remotes}):
-        local_class, remote_class, word = sums[wider]
-        if prefix in locals_:
-            local_class = local.number(local.vectors[local_class] | locals_[prefix])
-        if prefix in remotes:
-            remote_class = remote.number(remote.vectors[remote_class] | remotes[prefix])
-        key = sums[prefix] = local_class, remote_class, word | words.get(prefix, 0)
-        if key not in known:
-            known[key] = AddressClass(local_class, remote_class, key[2] & EVERY_ADAPTER, key[2] >> _FLAGS_AT)
-        prefixes[prefix] = known[key]
+        before = around, as_local, as_remote, word
+        around = around if wider is None else prefixes[wider]
+        as_local, as_remote, word = locals_.get(prefix, 0), remotes.get(prefix, 0), words.get(prefix, 0)
+        # of a long list one address is what the last one was, by the very same numbers
+        if not (before[0] is around and before[1] is as_local and before[2] is as_remote and before[3] == word):
+            made = AddressClass(
+                local.number(local.vectors[around.local] | as_local) if as_local else around.local,
+                remote.number(remote.vectors[around.remote] | as_remote) if as_remote else around.remote,
+                around.trusted | word & EVERY_ADAPTER,
+                around.flags | word >> _FLAGS_AT,
+            )
+            here = known.setdefault(made, made)
+        prefixes[prefix] = here
     if len(known) > MAX_ADDRESSES:
         raise TooManyRules(
             f"{len(known)} different sets of rules that addresses are in, expected at most {MAX_ADDRESSES}"

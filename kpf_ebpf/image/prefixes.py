@@ -1,4 +1,4 @@
-"""Ranges to prefixes, and the class of every prefix: what all the ranges covering it add up to.
+"""Ranges to prefixes, and the prefixes around each prefix.
 
 A place is an address in a space of 129 bits, whose first says IPv4 (its 32 follow) or IPv6: in the 128 bits that
 policies have, all of IPv6 but IPv4's corner would be 96 prefixes, on the way to every IPv4 address.
@@ -6,7 +6,7 @@ policies have, all of IPv6 but IPv4's corner would be 96 prefixes, on the way to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from kpf_ebpf.policy.addresses import is_v4
 from kpf_ebpf.policy.model import V4_BASE, Range
@@ -44,14 +44,14 @@ def _places(ranges: Iterable[Range]) -> Iterable[Range]:
         yield below, V4_BASE - 1
 
 
-def to_prefixes(ranges: Iterable[Range]) -> set[tuple[int, int]]:
-    """The fewest (bits, place) prefixes that make up inclusive ranges of addresses."""
-    found: set[tuple[int, int]] = set()
+def to_prefixes(ranges: Iterable[Range]) -> list[tuple[int, int]]:
+    """The fewest (bits, place) prefixes that make up inclusive ranges of addresses, by place where no two overlap."""
+    found: list[tuple[int, int]] = []
     for first, last in _places(ranges):
         while first <= last:
             size = (first & -first).bit_length() - 1 if first else 128
             size = min(size, (last - first + 1).bit_length() - 1)
-            found.add((BITS - size, first))
+            found.append((BITS - size, first))
             first += 1 << size
     return found
 
@@ -65,11 +65,3 @@ def nested(prefixes: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[int, int
         prefix = bits, address
         yield prefix, around[-1][1] if around else None
         around.append((address + _SPANS[bits], prefix))
-
-
-def accumulate(members: Mapping[tuple[int, int], int]) -> dict[tuple[int, int], int]:
-    """For each prefix the OR of its own bits and those of every prefix around it."""
-    result: dict[tuple[int, int], int] = {}
-    for prefix, wider in nested(members):
-        result[prefix] = members[prefix] | (0 if wider is None else result[wider])
-    return result

@@ -95,8 +95,8 @@ def _hosts(image: MapImage) -> set[tuple[int, int]]:
     return single if len(single) > FEW_HOSTS else set()
 
 
-def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
-    """struct kpf_image. ``row``: the row of a vector."""
+def _header(image: MapImage, row: Mapping[int, int], hosts: int) -> bytes:
+    """struct kpf_image. ``row``: the row of a vector; ``hosts``: how many addresses are in that hash."""
     free = [row[vectors[0]] for vectors in image.vectors]  # class 0 of each field: what no rule names
     internal = (number for rule_id, number in image.counters.items() if rule_id.startswith("internal/"))
     scopes = [row[vector] for vector in image.vectors[abi.Field.SCOPE]]
@@ -116,7 +116,7 @@ def _header(image: MapImage, row: Mapping[int, int]) -> bytes:
         free[abi.Field.LOCAL_PORT],
         free[abi.Field.REMOTE_PORT],
         free[abi.Field.LOCAL_ADDRESS],
-        len(_hosts(image)),
+        hosts,
         0,
     )
     tables = (
@@ -150,7 +150,7 @@ def pack_image(image: MapImage) -> dict[str, Packed]:
     width = len(layout.rows[0])
     pack_row = struct.Struct(f"={width}H{2 * (abi.CHUNKS - width)}xQ").pack
     return {
-        "images": _header(image, row),
+        "images": _header(image, row, len(hosts)),
         "rows": b"".join(pack_row(*chunks, summary(chunks)) for chunks in layout.rows),
         "pool": b"".join(layout.pool),
         "rules": b"".join(pack_rule(rule, image.counters[rule.id]) for rule in image.rules),

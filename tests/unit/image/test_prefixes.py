@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kpf_ebpf.image.prefixes import BITS, accumulate, place, to_prefixes
+from kpf_ebpf.image.prefixes import BITS, nested, place, to_prefixes
 from kpf_ebpf.policy.model import V4_BASE, Range
 
 V4_LAST, LAST = V4_BASE + 2**32 - 1, 2**128 - 1
@@ -14,7 +14,7 @@ ADDRESSES = st.one_of(st.sampled_from(EDGES), st.integers(V4_BASE, V4_LAST), st.
 RANGES = st.lists(st.tuples(ADDRESSES, ADDRESSES).map(lambda pair: (min(pair), max(pair))), max_size=6)
 
 
-def covers(prefixes: set[tuple[int, int]], address: int) -> bool:
+def covers(prefixes: list[tuple[int, int]], address: int) -> bool:
     """Whether a prefix is around the place of an address."""
     return any(place(address) >> BITS - bits == start >> BITS - bits for bits, start in prefixes)
 
@@ -29,12 +29,13 @@ def test_an_address_is_covered_if_it_is_in_a_range(ranges: list[Range], address:
 
 def test_all_of_a_family_is_one_prefix() -> None:
     """All IPv6, which is what surrounds IPv4 in the 128 bits of policies, is one prefix, and so is all IPv4."""
-    assert to_prefixes([(0, V4_BASE - 1), (V4_LAST + 1, LAST)]) == {(1, 0)}
-    assert to_prefixes([(V4_BASE, V4_LAST)]) == {(1, 1 << 128)}
-    assert to_prefixes([(0, LAST)]) == {(1, 0), (1, 1 << 128)}
+    assert to_prefixes([(0, V4_BASE - 1), (V4_LAST + 1, LAST)]) == [(1, 0)]
+    assert to_prefixes([(V4_BASE, V4_LAST)]) == [(1, 1 << 128)]
+    assert sorted(to_prefixes([(0, LAST)])) == [(1, 0), (1, 1 << 128)]
 
 
-def test_a_prefix_has_what_is_said_of_those_around_it() -> None:
-    """Bits add up from the widest to the narrowest."""
-    wide, narrow = (BITS - 8, 256), (BITS, 300)
-    assert accumulate({(0, 0): 1, wide: 2, narrow: 4}) == {(0, 0): 1, wide: 3, narrow: 7}
+def test_a_prefix_knows_the_narrowest_around_it() -> None:
+    """Which comes before it, in whatever order they are given; beside one another they are not around."""
+    wide, narrow, beside = (BITS - 8, 256), (BITS, 300), (BITS, 301)
+    found = list(nested([beside, narrow, (0, 0), wide]))
+    assert found == [((0, 0), None), (wide, (0, 0)), (narrow, wide), (beside, wide)]
