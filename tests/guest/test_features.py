@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kpf_ebpf.facts.system import home_cookie
-from kpf_ebpf.kernel.hooks import HOOKS, SCRIPT_HOOK
+from kpf_ebpf.kernel.hooks import HOOKS, OPTIONS_HOOK, SCRIPT_HOOK
 from tests.e2e.bench import DENY_ALL, Bench
 from tests.guest.series import series
 
@@ -23,12 +23,12 @@ def told_to_user_space() -> bool:
 
 
 def test_every_hook_is_attached(bench: Bench, record_testsuite_property: Record) -> None:
-    """All hooks on every kernel of the matrix, the one that sees a script's own file included."""
-    bench.up(policy=DENY_ALL)
+    """All hooks on every kernel of the matrix, with the one that sees a script's own file, and with the adapters'."""
+    bench.up("--adapter", "v0", policy=DENY_ALL)
     hooks = {one["name"]: one["attached"] for one in bench.status()["hooks"]}
     for name, attached in hooks.items():
         record_testsuite_property(f"hook {name}", "attached" if attached else "missing")
-    assert {hook.name for hook in (*HOOKS, SCRIPT_HOOK)} <= set(hooks) and all(hooks.values()), hooks
+    assert {hook.name for hook in (*HOOKS, OPTIONS_HOOK, SCRIPT_HOOK)} <= set(hooks) and all(hooks.values()), hooks
 
 
 def test_doctor_has_nothing_to_complain_of(bench: Bench, record_testsuite_property: Record) -> None:
