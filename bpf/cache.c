@@ -236,27 +236,33 @@ static __always_inline int kpf_is_remembered(struct __sk_buff *skb, struct kpf_i
     return 1;
 }
 
+static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct kpf_identity *who)
+{
+    flow->application = who->application;
+    flow->component = who->component;
+    flow->uid = who->uid;
+    flow->cgroup = who->cgroup;
+    flow->netns_cookie = who->netns_cookie;
+}
+
 /*
  * Whether connect() has settled what this packet is judged by, which opens its connection. A loopback flow is left to the
- * long way, which keeps mirrors.
+ * long way, which keeps mirrors; and so is what no connect() began.
  */
 static __always_inline int kpf_is_settled(struct __sk_buff *skb, struct kpf_identity *who,
                                           const struct kpf_header *header, u64 active_word, struct kpf_rule *rule)
 {
-    const volatile struct kpf_cache *cached = &who->cache;
+    struct kpf_settled_memo *memo;
     struct kpf_flow flow = {};
-    u32 before = cached->writes;
-    u64 other = cached->active ^ active_word;
 
     flow.ifindex = skb->ifindex;
-    other |= (cached->kind ^ header->kind) | (cached->ports >> 16 ^ header->ports >> 16);
-    other |= kpf_other_address(cached->remote, header->remote) | (cached->passes ^ KPF_PASSES_EARLY);
-    rule->counter = cached->rule.counter;
-    rule->action = cached->rule.action;
-    rule->step = cached->rule.step;
-    if (other | (before ^ cached->writes) | (before & 1) | (flow.ifindex == 1))
+    if (who->initiator != KPF_INITIATOR_OUT || flow.ifindex == 1)
         return 0;
     kpf_flow_of(&flow, header);
+    kpf_flow_owner(&flow, who);
+    memo = kpf_settled_memo_of(&flow);
+    if (!memo || !kpf_recall_settled(memo, &flow, active_word, rule))
+        return 0;
     kpf_write_cache(&who->cache, &flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
     kpf_count(rule, 0, 0, 1);
     return 1;
@@ -284,9 +290,9 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
         who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
     if (!who)
         return 0;
-    if (out && state == KPF_STATE_SYN_SENT)
-        return kpf_is_settled(skb, who, &header, active_word, rule);
     if ((u8)header.kind == KPF_UDP && state != KPF_STATE_ESTABLISHED)
         return kpf_is_remembered(skb, who, &header, active_word, out, rule);
-    return kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule);
+    if (kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule))
+        return 1;
+    return out && state == KPF_STATE_SYN_SENT && kpf_is_settled(skb, who, &header, active_word, rule);
 }

@@ -187,7 +187,6 @@ struct kpf_reach {
 #define KPF_PASSES_IN 1          /* a packet that comes in is of this flow, as far as it is known */
 #define KPF_PASSES_OUT 2
 #define KPF_PASSES_ANYBODY 4     /* the flow came in: whoever sends, answers */
-#define KPF_PASSES_EARLY 8       /* connect() settled it: for the packet that opens the connection, from wherever */
 struct kpf_cache {
     struct bpf_spin_lock lock;
     u32 writes;

@@ -258,7 +258,7 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
     }
     if (!who)
         return;
-    memory->judged = *(volatile u64 *)&who->cache.active != 0 && who->cache.passes != KPF_PASSES_EARLY;
+    memory->judged = *(volatile u64 *)&who->cache.active != 0;
     memory->judged = kpf_opaque(memory->judged ^ nought);
     memory->rule.counter = who->cache.rule.counter;
     if (out && opens)

@@ -93,15 +93,6 @@ static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_soc
         __builtin_memset(flow->local, 0, 16);
 }
 
-static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct kpf_identity *who)
-{
-    flow->application = who->application;
-    flow->component = who->component;
-    flow->uid = who->uid;
-    flow->cgroup = who->cgroup;
-    flow->netns_cookie = who->netns_cookie;
-}
-
 /* Whether a verdict can be left to the packet that opens the connection: not what must be told of, or mirrored, at that. */
 static __always_inline int kpf_can_settle(const struct kpf_rule *rule)
 {
@@ -294,10 +285,8 @@ KPF_SOCKETS_PROGRAM kpf_reach(struct bpf_sock_addr *ctx)
         settled = kpf_settled_memo_of(&event.flow);
         if (!settled)
             return 1; /* KPF_DEFAULT_NO_MEMORY, which cannot be */
-        if (kpf_recall_settled(settled, &event.flow, event.active, &found.rule)) {
-            kpf_write_cache(&who->cache, &event.flow, event.active, &found.rule, KPF_PASSES_EARLY);
-            return 1;
-        }
+        if (kpf_recall_settled(settled, &event.flow, event.active, &found.rule))
+            return 1; /* where the packet that opens the connection finds it, too */
     } else {
         memo = kpf_sends(ctx, who, &event);
         if (!memo)
@@ -311,10 +300,9 @@ KPF_SOCKETS_PROGRAM kpf_reach(struct bpf_sock_addr *ctx)
     if (memo) {
         kpf_begin(&event.flow, who->cookie, event.pid);
         kpf_drop_cache(&memo->cache);
-    } else if (settled && found.outcome == KPF_OUTCOME_SETTLED && kpf_can_settle(&found.rule)) {
-        if (!(event.flow.known & KPF_KNOWS_ALL))
-            kpf_keep_settled(settled, &event.flow, event.active, &found.rule);
-        kpf_write_cache(&who->cache, &event.flow, event.active, &found.rule, KPF_PASSES_EARLY);
+    } else if (settled && found.outcome == KPF_OUTCOME_SETTLED && kpf_can_settle(&found.rule) &&
+               !(event.flow.known & KPF_KNOWS_ALL)) {
+        kpf_keep_settled(settled, &event.flow, event.active, &found.rule);
     }
     return 1;
 }
