@@ -69,22 +69,27 @@ def test_a_hook_that_fails_undoes_those_before_it(loads: list[Programs], group: 
     assert not [*spare.glob("hook_*"), *spare.glob("new_*")]
 
 
-def test_attaching_again_replaces(loads: list[Programs], group: int, spare: Path) -> None:
-    """Two loads, one after the other: one of each is attached; one that fails leaves what was there."""
-    hooks.attach(spare, loads[0].descriptors, group)
-    with pytest.raises(AttachError):
-        hooks.attach(spare, broken(loads[1]), group)
-    assert all(hooks.attached_hooks(spare, group).values())
+def attach(pins: Path, programs: Programs, group: int) -> None:
+    """Attach all hooks; 5.10 lets a link that was unpinned go when it gets round to it, and refuses others."""
 
     def attached() -> bool:
         try:
-            hooks.attach(spare, loads[1].descriptors, group)
-        except AttachError as problem:  # 5.10 lets a link that is unpinned go when it gets round to it
+            hooks.attach(pins, programs.descriptors, group)
+        except AttachError as problem:
             assert "File exists" in str(problem)
             return False
         return True
 
     assert eventually(attached)
+
+
+def test_attaching_again_replaces(loads: list[Programs], group: int, spare: Path) -> None:
+    """Two loads, one after the other: one of each is attached; one that fails leaves what was there."""
+    attach(spare, loads[0], group)
+    with pytest.raises(AttachError):
+        hooks.attach(spare, broken(loads[1]), group)
+    assert all(hooks.attached_hooks(spare, group).values())
+    attach(spare, loads[1], group)
     assert set(own(group).values()) == {1}
     assert all(hooks.attached_hooks(spare, group).values())
     assert hooks.detach(spare, group) == len(own(group))
@@ -93,7 +98,7 @@ def test_attaching_again_replaces(loads: list[Programs], group: int, spare: Path
 
 def test_status_sees_a_hook_that_somebody_detached(loads: list[Programs], group: int, spare: Path) -> None:
     """attached_hooks asks the cgroup, not the pins."""
-    hooks.attach(spare, loads[0].descriptors, group)
+    attach(spare, loads[0], group)
     bpf.detach(group, loads[0].descriptors["kpf_connect4"], 10)
     found = hooks.attached_hooks(spare, group)
     assert not found.pop("connect4") and all(found.values())
