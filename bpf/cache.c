@@ -292,7 +292,7 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
         return 0;
     if ((u8)header.kind == KPF_UDP && state != KPF_STATE_ESTABLISHED)
         return kpf_is_remembered(skb, who, &header, active_word, out, rule);
-    if (kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule))
-        return 1;
-    return out && state == KPF_STATE_SYN_SENT && kpf_is_settled(skb, who, &header, active_word, rule);
+    if (out && state == KPF_STATE_SYN_SENT && !*(volatile u64 *)&who->cache.active)
+        return kpf_is_settled(skb, who, &header, active_word, rule);
+    return kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule);
 }

@@ -244,13 +244,14 @@ struct kpf_flow {
 
 /* ---- state ------------------------------------------------------------------------------------------- */
 /*
- * The active word: generation << 8 | opens << 5 | stop-all << 4 | slot + 1. No slot: nothing is active, and everything
- * passes. One 8-byte write switches.
+ * The active word: generation << 8 | on trial << 6 | opens << 5 | stop-all << 4 | slot + 1. No slot: nothing is active, and
+ * everything passes. One 8-byte write switches.
  */
 #define KPF_ACTIVE_SOME 15
 #define KPF_ACTIVE_SLOT(word) ((u32)((word) & KPF_ACTIVE_SOME) - 1)
 #define KPF_ACTIVE_STOP_ALL(word) ((u32)((word) >> 4) & 1)
 #define KPF_ACTIVE_OPENS(word) ((u32)((word) >> 5) & 1) /* on-failure = "open": nothing, while no Engine lives */
+#define KPF_ACTIVE_ON_TRIAL 64 /* what counts in its place after a moment is in `trial`; else nobody need look there */
 /* So long (ktime, ns) the last heartbeat of the Engine counts, where the active word opens. */
 #define KPF_HEARTBEAT_COUNTS 800000000
 /*

@@ -8,8 +8,11 @@
 static __always_inline u64 kpf_current(u64 word)
 {
     u32 zero = 0;
-    struct kpf_trial *on_trial = trial.lookup(&zero);
+    struct kpf_trial *on_trial;
 
+    if (!(word & KPF_ACTIVE_ON_TRIAL))
+        return word;
+    on_trial = trial.lookup(&zero);
     if (on_trial && on_trial->until && on_trial->word == word && bpf_ktime_get_ns() >= on_trial->until)
         return on_trial->instead;
     return word;

@@ -36,6 +36,11 @@ def _active(word: int) -> Active:
     return Active(word >> 8, abi.active_stop_all(word), abi.active_slot(word), abi.active_opens(word))
 
 
+def _on_trial(active: Active) -> int:
+    """The word of what is on trial: by it the programs know that they have to look at the clock."""
+    return active.word() | abi.ACTIVE_ON_TRIAL
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What is active until a moment (ns of the monotonic clock) only, and what counts then."""
@@ -63,7 +68,7 @@ def read_trial(pins: Path) -> Trial | None:
     if not until:
         return None
     active = read_active(pins)
-    return Trial(active, _active(instead), until) if word == active.word() else None
+    return Trial(active, _active(instead), until) if word == _on_trial(active) else None
 
 
 def read_effective(pins: Path) -> Active:
@@ -132,9 +137,9 @@ def write_active(pins: Path, active: Active, trial: Trial | None = None) -> None
     """One write: every verdict remembered under another word is stale from here on. Without ``trial`` for good."""
     if trial:
         with opened(pins / "trial") as fd:
-            bpf.update(fd, bytes(4), struct.pack("=QQQ", trial.active.word(), trial.instead.word(), trial.until))
+            bpf.update(fd, bytes(4), struct.pack("=QQQ", _on_trial(trial.active), trial.instead.word(), trial.until))
     with opened(pins / "active") as fd:
-        bpf.update(fd, bytes(4), struct.pack("=Q", active.word()))
+        bpf.update(fd, bytes(4), struct.pack("=Q", _on_trial(active) if trial else active.word()))
     if not trial:
         end_trial(pins)
 
