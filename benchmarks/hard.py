@@ -28,6 +28,8 @@ from .micro import CLASSIFIER, REPEAT, ROUNDS, run_many
 
 RULES, FLOWS = 10_000, 1000
 LISTS = (1000, 1_000_000)
+FREED = 0.5
+"""MB in half a second that are nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,17 @@ def _slab() -> float:
     return sum(int(words[1]) for words in lines if words[0] in wanted) / 1024
 
 
+def _wait_for_memory() -> None:
+    """Until the kernel is done with freeing what a list took before, which costs whatever is measured meanwhile."""
+    before = float("inf")
+    for _ in range(40):
+        now = _slab()
+        if abs(before - now) < FREED:
+            return
+        before = now
+        time.sleep(0.5)
+
+
 def _networks(count: int) -> list[str]:
     chance, found = random.Random(2), set[str]()
     while len(found) < count:
@@ -183,6 +196,7 @@ def block_lists(kernel: Kernel) -> dict[int, dict[str, float]]:
             most = max(most, _slab() - before)
             spread(kernel.programs.pins)
             kernel.counters = dict(image.counters)
+        _wait_for_memory()
         again = [_flow(kernel, remote=network.partition("/")[0]) for network in networks[5:15]]
         found[count] = {"flow (ns)": _cost(kernel, again), "applied (s)": max(took), "kernel memory (MB)": most}
     return found
