@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kpf_ebpf.engine import records
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.hosts import follow, hosts_of
+from kpf_ebpf.engine.follow import follow, followed_of
 from kpf_ebpf.facts.model import Adapter, NameFact
 from kpf_ebpf.policy.model import V4_BASE
 from tests.e2e.bench import DENY_ALL, Bench
@@ -124,7 +124,7 @@ def following(instance: Instance) -> tuple[float, float]:
     """Milliseconds until a host's new address counts, and an adapter's, by what the Engine calls for it: medians."""
     enforced = records.enforced(instance)
     assert enforced is not None
-    known = hosts_of(instance, enforced)
+    known = followed_of(instance, enforced)
     (fact,) = (fact for fact in enforced.names if fact.name == "localhost")
     adapter = known.adapters[-1]
 

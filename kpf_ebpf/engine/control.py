@@ -11,7 +11,7 @@ from kpf_ebpf.engine.cut import cut
 from kpf_ebpf.engine.enforce import Made, Terms, View, enforce, switch
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import COMMAND, Instance
-from kpf_ebpf.engine.hosts import rows_of
+from kpf_ebpf.engine.follow import rows_of
 from kpf_ebpf.engine.records import Attachment, Enforced
 from kpf_ebpf.engine.session import guarded
 from kpf_ebpf.engine.snapshot import ReadPolicy, read_again, read_files

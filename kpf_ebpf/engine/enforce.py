@@ -9,7 +9,7 @@ from kpf_ebpf.engine import last_good, password, records
 from kpf_ebpf.engine.accepted import Accepted, digests, keep_accepted
 from kpf_ebpf.engine.errors import EngineError
 from kpf_ebpf.engine.folders import Instance
-from kpf_ebpf.engine.hosts import rows_of
+from kpf_ebpf.engine.follow import rows_of
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced, Pending
 from kpf_ebpf.engine.snapshot import ReadPolicy, warnings

@@ -12,7 +12,7 @@ from kpf_ebpf.engine.control import resolve_again
 from kpf_ebpf.engine.enforce import View
 from kpf_ebpf.engine.errors import Busy, EngineError
 from kpf_ebpf.engine.folders import ENGINE, Instance
-from kpf_ebpf.engine.hosts import Hosts, follow, hosts_of
+from kpf_ebpf.engine.follow import Followed, follow, followed_of
 from kpf_ebpf.engine.naming import Naming
 from kpf_ebpf.engine.prints import Print, Prints
 from kpf_ebpf.engine.records import Enforced
@@ -62,7 +62,7 @@ class Refresher:
         self._seen: dict[str, Print] = {}
         self._snapshot: Snapshot | None = None
         self._facts: Facts | None = None
-        self._hosts: Hosts | None = None
+        self._followed: Followed | None = None
         self._generation = -1
         self._session: Session | None = None
         self._session_over = False
@@ -81,7 +81,7 @@ class Refresher:
         self._seen = enforced.prints
         self._walk_due = 0.0
         self._naming.retarget(enforced)
-        self._hosts = hosts_of(self._instance, enforced)
+        self._followed = followed_of(self._instance, enforced)
         self._session = enforced.session
         if enforced.generation != self._generation:
             self._facts, self._generation, self.refused = None, enforced.generation, ()  # another command's work
@@ -157,7 +157,7 @@ class Refresher:
 
     def _follow(self) -> bool:
         """Whether hosts and adapters are all that changed, and are followed; or another command is at work."""
-        before, adapters = self._hosts, None
+        before, adapters = self._followed, None
         if before is None:
             return False
         if Part.ADAPTERS in self._moved:
@@ -171,7 +171,7 @@ class Refresher:
             return True
         if now is None:
             return False
-        self._hosts, self._generation, self._again = now, now.generation, False
+        self._followed, self._generation, self._again = now, now.generation, False
         self._moved.discard(Part.ADAPTERS)
         if self._facts is not None:
             names = {**self._facts.names, **facts}

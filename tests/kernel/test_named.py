@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kpf_ebpf.engine.hosts import rows_of
+from kpf_ebpf.engine.follow import rows_of
 from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.facts.model import Adapter, NameFact
 from kpf_ebpf.image.compile import compile_image

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kpf_ebpf.engine.hosts import Hosts, _changed, _knows_adapters, _rows, rows_of
+from kpf_ebpf.engine.follow import Followed, _changed, _knows_adapters, _rows, rows_of
 from kpf_ebpf.facts.model import Adapter, NameFact
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.policy.model import Action
@@ -16,7 +16,7 @@ from kpf_ebpf.resolve.predefined import BROADCASTS
 CELL = ResolvedRule("default/x", "default", "any other application", Action.DENY)
 
 
-def hosts(addresses: dict[str, tuple[int, ...]], syslog: int | None = None) -> Hosts:
+def hosts(addresses: dict[str, tuple[int, ...]], syslog: int | None = None) -> Followed:
     """What is known of a policy with a rule for each of these hosts, the first of which names all others, too."""
     names = tuple(addresses)
     rules = tuple(
@@ -27,7 +27,7 @@ def hosts(addresses: dict[str, tuple[int, ...]], syslog: int | None = None) -> H
     )
     image = compile_image(ResolvedPolicy(rules, (), (CELL,) * 4, hosts=addresses))  # type: ignore[arg-type]
     facts = tuple(NameFact(name, found) for name, found in addresses.items())
-    return Hosts(3, 4, facts, addresses, rows_of(image), syslog, (), (), names_adapters=False)
+    return Followed(3, 4, facts, addresses, rows_of(image), syslog, (), (), names_adapters=False)
 
 
 def test_each_address_gets_the_rows_of_its_hosts() -> None:

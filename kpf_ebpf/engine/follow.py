@@ -46,7 +46,7 @@ def _sharing(hosts: Mapping[str, tuple[int, ...]]) -> dict[int, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Hosts:
+class Followed:
     """Of what is enforced, all that a change of hosts' addresses or of adapters needs. ``base`` as in Renamed."""
 
     base: int
@@ -60,12 +60,12 @@ class Hosts:
     names_adapters: bool
 
 
-def hosts_of(instance: Instance, enforced: Enforced) -> Hosts:
+def followed_of(instance: Instance, enforced: Enforced) -> Followed:
     """The hosts and adapters of what is enforced."""
     renamed = records.read(instance, Renamed)
     known = renamed is not None and renamed.generation == enforced.generation
     resolved = enforced.resolved
-    return Hosts(
+    return Followed(
         base=renamed.base if renamed and known else enforced.generation,
         generation=enforced.generation,
         names=enforced.names,
@@ -80,11 +80,11 @@ def hosts_of(instance: Instance, enforced: Enforced) -> Hosts:
 
 def follow(
     instance: Instance,
-    known: Hosts,
+    known: Followed,
     facts: Iterable[NameFact] = (),
     adapters: tuple[Adapter, ...] | None = None,
     switched: Callable[[], None] = lambda: None,
-) -> Hosts | None:
+) -> Followed | None:
     """Makes what is known of names now the addresses of the rules' hosts, and these the adapters.
 
     ``known``: what was enforced; ``adapters`` None: as they were. ``switched`` is called as soon as it counts. None:
@@ -117,7 +117,7 @@ def follow(
     return None if generation is None else replace(now, generation=generation)
 
 
-def _changed(known: Hosts, fresh: Mapping[str, NameFact], adapters: tuple[Adapter, ...] | None) -> Hosts:
+def _changed(known: Followed, fresh: Mapping[str, NameFact], adapters: tuple[Adapter, ...] | None) -> Followed:
     """The same with what is known of names and adapters now."""
     adapters = known.adapters if adapters is None else adapters
     addresses = {name: fresh[name].addresses if name in fresh else known.addresses[name] for name in known.addresses}
@@ -127,13 +127,13 @@ def _changed(known: Hosts, fresh: Mapping[str, NameFact], adapters: tuple[Adapte
     return replace(known, names=names, addresses=addresses, adapters=adapters)
 
 
-def _knows_adapters(known: Hosts, adapters: tuple[Adapter, ...]) -> bool:
+def _knows_adapters(known: Followed, adapters: tuple[Adapter, ...]) -> bool:
     """Whether what is known suffices for these adapters: those that the policy names are the same ones."""
     before, after = ({(one.name, one.index) for one in each} for each in (known.adapters, adapters))
     return before == after or not known.names_adapters
 
 
-def _rows(known: Hosts, hosts: Mapping[str, tuple[int, ...]]) -> dict[int, Rows] | None:
+def _rows(known: Followed, hosts: Mapping[str, tuple[int, ...]]) -> dict[int, Rows] | None:
     """The rows of every address; None: what is known does not suffice."""
     changed = {name for name, addresses in hosts.items() if addresses != known.addresses[name]}
     if any(not hosts[name] or not known.addresses[name] for name in changed - {BROADCASTS}):
