@@ -1,6 +1,6 @@
 /*
- * cgroup/setsockopt, where adapters are filtered: the two ways around the filters at adapters, refused to whom they would deny anything. A packet
- * socket that skips the queueing discipline, and an XDP socket, send what nobody sees.
+ * cgroup/setsockopt, where adapters are filtered: the two ways around their filters, refused to whom these would deny
+ * anything. A packet socket that skips the queueing discipline, and an XDP socket, send what nobody sees.
  */
 #define KPF_SOL_PACKET 263
 #define KPF_QDISC_BYPASS 20

@@ -227,7 +227,7 @@ static __always_inline int kpf_sends_on(struct kpf_flow_memo *known, struct bpf_
     return before == memo->cache.writes;
 }
 
-/* What is known of a datagram that is about to be sent, and its memo. 0: there is nothing to judge, or not again. */
+/* What is known of a datagram that is about to be sent, and its memo. NULL: there is nothing to judge, or not again. */
 static __always_inline struct kpf_flow_memo *kpf_sends(struct bpf_sock_addr *ctx, struct kpf_identity *who,
                                                        struct kpf_event *event)
 {
