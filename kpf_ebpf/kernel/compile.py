@@ -20,7 +20,18 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kpf_ebpf.kernel import bpf, btf, maps
-from kpf_ebpf.kernel.compiled import Compiled, Program, decode, encode, fetch, keep, key_of, numbered, unlink_maps
+from kpf_ebpf.kernel.compiled import (
+    SEVERAL,
+    Compiled,
+    Program,
+    decode,
+    encode,
+    fetch,
+    keep,
+    key_of,
+    numbered,
+    unlink_maps,
+)
 
 SOURCES = ("kpf_abi.h", "kpf_image.h", "parts.c", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c",
            "packet.c", "memo.c", "fields.c", "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "mirror.c",
@@ -94,7 +105,8 @@ def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) 
     text = "".join(f'#line 1 "bpf/{name}"\n{(folder / name).read_text()}' for name in SOURCES)
     flags = [f"-DKPF_HZ={ticks_a_second()}", *(f"-DKPF_BTF_{name}={value}" for name, value in sorted(offsets.items()))]
     stubs = sorted(path for path in (folder / "stub").rglob("*") if path.is_file())
-    common = [text, *flags, *OPTIONS, *(path.read_text() for path in stubs), bcc_version(), os.uname().release]
+    seen = [text, *flags, *OPTIONS, *(path.read_text() for path in stubs), bcc_version(), os.uname().release]
+    common = [*seen, *(name for names in SEVERAL.values() for name in names)]
     keys = {part: key_of([*common, part]) for part in parts}
     found = {part: fetch(key) for part, key in keys.items()}
 
