@@ -144,10 +144,10 @@ def sequence(names: list[str], chance: random.Random) -> list[str]:
     return [*found, *references]
 
 
-def rounds(made: list[Contender], number: int, milliseconds: float) -> Costs:
+def rounds(made: list[Contender], number: int, milliseconds: float, chance: random.Random) -> Costs:
     """What each costs in each round; the processors take turns. The last rounds are for those who are apart."""
     found: Costs = {one.name: {metric: [] for metric in METRICS} for one in made}
-    chance, processors = random.Random(1), sorted(os.sched_getaffinity(0))
+    processors = sorted(os.sched_getaffinity(0))
     with contextlib.ExitStack() as stack:
         clients = {one.name: stack.enter_context(contextlib.closing(Client(one))) for one in made}
         last = number + (number + APART - 1) // APART * any(one.apart for one in made)
@@ -170,13 +170,14 @@ def rounds(made: list[Contender], number: int, milliseconds: float) -> Costs:
 def measured(number: int = ROUNDS, milliseconds: float = SLICE, only: Sequence[str] = ()) -> Network:
     """All contenders side by side; ``only`` those whose names begin so, besides the references."""
     found: Costs = defaultdict(lambda: defaultdict(list))
+    chance = random.Random(1)  # one for all: the same orders again would prefer whoever comes where in them
     for _ in range(STANDS):
         with tempfile.TemporaryDirectory(prefix="kpf-bench-", dir="/usr/local/lib") as folder:
             load = Path(folder) / "load"
             run("cc", "-O2", "-o", str(load), str(Path(__file__).with_name("load.c")))
             load.parent.chmod(0o755)
             with contenders(load, only) as (made, missing):
-                costs = rounds(made, max(1, number // STANDS), milliseconds)
+                costs = rounds(made, max(1, number // STANDS), milliseconds, chance)
         for name, metric in itertools.product(costs, METRICS):
             found[name][metric] += costs[name][metric]
     return Network(found, missing)
