@@ -26,9 +26,9 @@ static __always_inline int kpf_is_connected_to(const volatile struct bpf_sock *s
 }
 
 /* What a packet, or a cache, is of, in a word. */
-static __always_inline u32 kpf_cache_kind(u8 protocol)
+static __always_inline u64 kpf_cache_kind(u8 protocol)
 {
-    return KPF_CACHE_LAYOUT << 8 | protocol;
+    return KPF_CACHE_LAYOUT << 8 | (u64)protocol;
 }
 
 /* Which file a sender executes, in a word. */
@@ -41,8 +41,8 @@ static __always_inline u64 kpf_owner_mark(const struct kpf_file *file)
 struct kpf_header {
     u64 local[2];
     u64 remote[2];
-    u32 ports; /* as kpf_cache has them */
-    u32 kind;
+    u64 ports; /* as kpf_cache has them; words, like all else here: what is to be cut to half of one costs as much again */
+    u64 kind;
 };
 
 /* kpf_map_ipv4() for two words at once. */
@@ -56,7 +56,7 @@ static __always_inline void kpf_map_header(u64 out[2], u32 address)
 static __always_inline int kpf_peek(struct __sk_buff *skb, int out, struct kpf_header *header)
 {
     const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-    u32 ports;
+    u64 ports;
 
     if (at + 24 > end)
         return -1;
@@ -70,12 +70,14 @@ static __always_inline int kpf_peek(struct __sk_buff *skb, int out, struct kpf_h
     } else {
         if (at[0] >> 4 != 6 || at + 44 > end)
             return -1;
-        __builtin_memcpy(header->local, at + (out ? 8 : 24), 16);
-        __builtin_memcpy(header->remote, at + (out ? 24 : 8), 16);
+        header->local[0] = *(u64 *)(at + (out ? 8 : 24));
+        header->local[1] = *(u64 *)(at + (out ? 16 : 32));
+        header->remote[0] = *(u64 *)(at + (out ? 24 : 8));
+        header->remote[1] = *(u64 *)(at + (out ? 32 : 16));
         header->kind = kpf_cache_kind(at[6]);
         ports = *(u32 *)(at + 40);
     }
-    header->ports = out ? ports : (u32)(ports << 16) | ports >> 16;
+    header->ports = out ? ports : (ports & 0xffff) << 16 | ports >> 16;
     return 0;
 }
 
@@ -93,14 +95,13 @@ static __always_inline u64 kpf_other_address(const volatile u32 cached[4], const
  * are not reordered on x86-64, nor by the compiler: volatile.)
  */
 static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cached, const struct kpf_header *header,
-                                          u64 active_word, u32 ifindex, u32 passes, struct kpf_rule *rule)
+                                          u64 active_word, u64 ifindex, u64 passes, struct kpf_rule *rule)
 {
-    u32 before = cached->writes;
-    u64 other = cached->active ^ active_word;
+    u64 before = cached->writes, other = cached->active ^ active_word;
 
     other |= (cached->kind ^ header->kind) | (cached->ifindex ^ ifindex) | (cached->ports ^ header->ports);
     other |= kpf_other_address(cached->local, header->local) | kpf_other_address(cached->remote, header->remote);
-    other |= ~cached->passes & passes;
+    other |= ~(u64)cached->passes & passes;
     rule->counter = cached->rule.counter;
     rule->action = cached->rule.action;
     return !(other | (before ^ cached->writes) | (before & 1));
@@ -209,7 +210,7 @@ static __always_inline int kpf_is_remembered(struct __sk_buff *skb, struct kpf_i
     u64 now;
 
     if (!who->cookie)
-        who->cookie = bpf_get_socket_cookie(skb);
+        who->cookie = kpf_socket_cookie(skb);
     key.cookie = who->cookie;
     flow.ifindex = skb->ifindex;
     memo = kpf_flow_memo_of(key.cookie, header->remote, header->ports >> 16);
@@ -245,33 +246,36 @@ static __always_inline void kpf_flow_owner(struct kpf_flow *flow, const struct k
     flow->netns_cookie = who->netns_cookie;
 }
 
-/*
- * Whether connect() has settled what this packet is judged by, which opens its connection. A loopback flow is left to the
- * long way, which keeps mirrors; and so is what no connect() began.
- */
-static __always_inline int kpf_is_settled(struct __sk_buff *skb, struct kpf_identity *who,
-                                          const struct kpf_header *header, u64 active_word, struct kpf_rule *rule)
-{
-    struct kpf_settled_memo *memo;
-    struct kpf_flow flow = {};
+enum kpf_knowledge { KPF_UNHEARD, KPF_KNOWN_FLOW, KPF_SETTLED_FLOW };
 
-    flow.ifindex = skb->ifindex;
-    if (who->initiator != KPF_INITIATOR_OUT || flow.ifindex == 1)
-        return 0;
-    kpf_flow_of(&flow, header);
-    kpf_flow_owner(&flow, who);
-    memo = kpf_settled_memo_of(&flow);
-    if (!memo || !kpf_recall_settled(memo, &flow, active_word, rule))
-        return 0;
-    kpf_write_cache(&who->cache, &flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
-    kpf_count(rule, 0, 0, 1);
-    return 1;
+/*
+ * Whether the packet opens the connection that connect() has settled: a new flow, whatever adapter and local point are. On
+ * the loopback device it goes the long way, which keeps mirrors. No lock: until `unsent` is 0 nobody else writes.
+ */
+static __always_inline int kpf_opens_settled(struct kpf_identity *who, const struct kpf_header *header, u64 active_word,
+                                             u32 ifindex, struct kpf_rule *rule)
+{
+    volatile struct kpf_cache *cached = &who->cache;
+    u64 other = cached->active ^ active_word;
+
+    other |= (cached->kind ^ header->kind) | kpf_other_address(cached->remote, header->remote);
+    other |= (cached->ports ^ header->ports) >> 16; /* the remote one */
+    if (other || ifindex == 1)
+        return KPF_UNHEARD;
+    rule->counter = cached->rule.counter;
+    rule->action = cached->rule.action;
+    cached->ifindex = ifindex;
+    cached->ports = header->ports;
+    ((volatile u64 *)cached->local)[0] = header->local[0];
+    ((volatile u64 *)cached->local)[1] = header->local[1];
+    *(volatile u8 *)&who->unsent = 0;
+    return KPF_SETTLED_FLOW;
 }
 
 /*
- * Whether this packet's verdict is known: in its socket's cache, or (of a datagram whose socket is connected to nobody)
- * with its flow. Then `rule` is what it was judged by. The socket is taken as it is in the packet: what is no full socket
- * has no storage. A listener's segments are of many flows, and what a socket begins anew is judged anew.
+ * How a packet's verdict is known: in its socket's cache, or (of a datagram whose socket is connected to nobody) with its
+ * flow. Then `rule` is what it was judged by. The socket is taken as it is in the packet: what is no full socket has no
+ * storage. A listener's segments are of many flows.
  */
 static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, int out, struct kpf_rule *rule)
 {
@@ -292,7 +296,7 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
         return 0;
     if ((u8)header.kind == KPF_UDP && state != KPF_STATE_ESTABLISHED)
         return kpf_is_remembered(skb, who, &header, active_word, out, rule);
-    if (out && state == KPF_STATE_SYN_SENT && !*(volatile u64 *)&who->cache.active)
-        return kpf_is_settled(skb, who, &header, active_word, rule);
+    if (out && state == KPF_STATE_SYN_SENT && who->unsent)
+        return kpf_opens_settled(who, &header, active_word, skb->ifindex, rule);
     return kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule);
 }

@@ -60,9 +60,9 @@
 #define KPF_ADAPTER_SLOTS 64   /* bit 0 of a trusted mask: any adapter that no trusted item names */
 #define KPF_PROBES 1024        /* flows the classifier's test probe can be handed at a time */
 
-/* ---- texts that make several programs ----------------------------------------------------------------- */
-/* Stands for the number of one of them, and is written over in each (kpf_ebpf/kernel/compiled.py). */
-#define KPF_NUMBER 0x4b50462d6e756d62
+/* ---- numbers that are written over in compiled programs (kpf_ebpf/kernel/compiled.py) ------------------ */
+#define KPF_ACTIVE_VALUE 0x4b50462d61637476 /* stands for the address of the value in `active` */
+#define KPF_NUMBER 0x4b50462d6e756d62       /* stands for the number of one of the programs that a text makes */
 #define KPF_REACH_IPV4 1    /* of kpf_reach: bits of the number */
 #define KPF_REACH_CONNECT 2
 
@@ -215,7 +215,8 @@ struct kpf_identity {
     u8 component;
     u8 initiator;            /* enum kpf_initiator */
     u8 adopted;              /* 1: older than the hooks, and no listener: no hook has counted its flow */
-    u8 pad[4];
+    u8 unsent;               /* 1: connect() has settled it; the first packet that goes out fills in adapter and local point */
+    u8 pad[3];
 };
 
 /* ---- a flow, as every hook describes it ------------------------------------------------------------- */
@@ -250,10 +251,15 @@ struct kpf_flow {
 #define KPF_ACTIVE_SOME 15
 #define KPF_ACTIVE_SLOT(word) ((u32)((word) & KPF_ACTIVE_SOME) - 1)
 #define KPF_ACTIVE_STOP_ALL(word) ((u32)((word) >> 4) & 1)
+#define KPF_ACTIVE_MAY_OPEN 32
 #define KPF_ACTIVE_OPENS(word) ((u32)((word) >> 5) & 1) /* on-failure = "open": nothing, while no Engine lives */
 #define KPF_ACTIVE_ON_TRIAL 64 /* what counts in its place after a moment is in `trial`; else nobody need look there */
 /* So long (ktime, ns) the last heartbeat of the Engine counts, where the active word opens. */
 #define KPF_HEARTBEAT_COUNTS 800000000
+struct kpf_active_word {
+    u64 word;
+    u64 nought;                  /* 0, which the verifier cannot know: see kpf_active() */
+};
 /*
  * An active word on trial: if it is still the active one at `until` (ktime, ns; 0: no trial), `instead` counts in its
  * place. Written before the active word.
@@ -337,11 +343,11 @@ struct kpf_settled_memo {
     struct kpf_file application;
     u64 cgroup;
     u64 netns_cookie;
-    u32 remote[4];
+    u64 remote[2];               /* an address, two words at once */
     u32 uid;
-    u16 remote_port;
+    u16 remote_port;             /* network order */
     u8 component;
-    u8 protocol;
+    u8 pad;
     struct kpf_rule rule;
 };
 struct kpf_flow_key {

@@ -63,7 +63,7 @@ KPF_PINNED("prog", u32, u32, judge_frame, 1, 0);
 KPF_PINNED("array", u32, struct kpf_told, told, 1, 0);
 KPF_PINNED("percpu_array", u32, struct kpf_counter, counters, KPF_COUNTERS, 0);
 KPF_PINNED("percpu_array", u32, u64, defaults, KPF_DEFAULTS, 0);
-KPF_PINNED("array", u32, u64, active, 1, 0);
+KPF_PINNED("array", u32, struct kpf_active_word, active, 1, 0);
 KPF_PINNED("array", u32, struct kpf_trial, trial, 1, 0);
 KPF_PINNED("array", u32, u64, heartbeat, 1, 0); /* ktime, ns */
 KPF_PINNED("array", u32, struct kpf_probe, probes, KPF_PROBES, 0);

@@ -118,37 +118,33 @@ static __always_inline void kpf_keep_owner(struct kpf_owner_memo *locked, const 
 }
 
 /*
- * Where connect() to the flow's remote point leaves what settled it, and finds it again: a verdict that nothing still open
- * can change is one of owner and point alone. (A socket that is bound asks anew: KPF_KNOWS_....)
+ * Where connect() to a remote point (port in network order) leaves what settled it, and finds it again: a verdict that
+ * nothing still open can change is one of owner and point alone. (A socket that is bound asks anew: kpf_is_bound().)
  */
-static __always_inline struct kpf_settled_memo *kpf_settled_memo_of(const struct kpf_flow *flow)
+static __always_inline struct kpf_settled_memo *kpf_settled_memo_of(const struct kpf_identity *who, const u64 remote[2],
+                                                                    u16 port)
 {
-    u64 who = flow->application.inode ^ flow->cgroup << 40 ^ (u64)flow->uid << 20;
-    u64 where = ((u64)flow->remote[2] << 32 | flow->remote[3]) ^ ((u64)flow->remote[0] << 32 | flow->remote[1]);
-    u32 at = kpf_mixed(where ^ (u64)flow->remote_port << 16, who) & (KPF_SETTLED_MEMOS - 1);
+    u64 owner = who->application.inode ^ who->cgroup << 40 ^ (u64)who->uid << 20;
+    u32 at = kpf_mixed(remote[0] ^ remote[1] ^ (u64)port << 16, owner) & (KPF_SETTLED_MEMOS - 1);
 
     return settled_memos.lookup(&at);
 }
 
-static __always_inline int kpf_recall_settled(const volatile struct kpf_settled_memo *memo, const struct kpf_flow *flow,
-                                              u64 active_word, struct kpf_rule *rule)
+static __always_inline int kpf_recall_settled(const volatile struct kpf_settled_memo *memo, const struct kpf_identity *who,
+                                              const u64 remote[2], u16 port, u64 active_word, struct kpf_rule *rule)
 {
     u32 before = memo->writes;
     u64 other = memo->active ^ active_word;
 
-    other |= kpf_other_file(&memo->application, &flow->application);
-    other |= (memo->cgroup ^ flow->cgroup) | (memo->netns_cookie ^ flow->netns_cookie) | (memo->uid ^ flow->uid);
-    other |= (memo->remote[0] ^ flow->remote[0]) | (memo->remote[1] ^ flow->remote[1]);
-    other |= (memo->remote[2] ^ flow->remote[2]) | (memo->remote[3] ^ flow->remote[3]);
-    other |= (memo->remote_port ^ flow->remote_port) | (memo->component ^ flow->component);
-    other |= (memo->protocol ^ flow->protocol) | (flow->known & KPF_KNOWS_ALL);
-    if (other)
-        return 0;
+    other |= kpf_other_file(&memo->application, &who->application);
+    other |= (memo->cgroup ^ who->cgroup) | (memo->netns_cookie ^ who->netns_cookie) | (memo->uid ^ who->uid);
+    other |= (memo->remote[0] ^ remote[0]) | (memo->remote[1] ^ remote[1]);
+    other |= (memo->remote_port ^ port) | (memo->component ^ who->component);
     rule->counter = memo->rule.counter;
     rule->action = memo->rule.action;
     rule->step = memo->rule.step;
     rule->flags = memo->rule.flags;
-    return !((before ^ memo->writes) | (before & 1));
+    return !(other | (before ^ memo->writes) | (before & 1));
 }
 
 static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, const struct kpf_flow *flow, u64 active_word,
@@ -162,14 +158,11 @@ static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, co
     kpf_copy_file(&memo->application, &flow->application);
     memo->cgroup = flow->cgroup;
     memo->netns_cookie = flow->netns_cookie;
-    memo->remote[0] = flow->remote[0];
-    memo->remote[1] = flow->remote[1];
-    memo->remote[2] = flow->remote[2];
-    memo->remote[3] = flow->remote[3];
+    memo->remote[0] = flow->remote[0] | (u64)flow->remote[1] << 32;
+    memo->remote[1] = flow->remote[2] | (u64)flow->remote[3] << 32;
     memo->uid = flow->uid;
-    memo->remote_port = flow->remote_port;
+    memo->remote_port = bpf_htons(flow->remote_port);
     memo->component = flow->component;
-    memo->protocol = flow->protocol;
     memo->rule.counter = rule->counter;
     memo->rule.action = rule->action;
     memo->rule.step = rule->step;

@@ -72,7 +72,7 @@ static __always_inline int kpf_read_quoted(struct __sk_buff *skb, const struct k
 static __always_inline int kpf_datagram_key(struct __sk_buff *skb, const struct kpf_flow *flow,
                                             const struct kpf_packet *packet, struct kpf_flow_key *key, int out)
 {
-    u64 cookie = bpf_get_socket_cookie(skb);
+    u64 cookie = kpf_socket_cookie(skb);
 
     if (!kpf_is_icmp(flow->protocol)) {
         kpf_flow_key_of(key, flow, cookie, 0);
@@ -128,10 +128,10 @@ static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct
     if (sk)
         sk = bpf_sk_fullsock(sk);
     who = sk ? identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
-    if (who)
-        kpf_write_cache(&who->cache, flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
-    else
+    if (!who)
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
+    else if (!*(volatile u8 *)&who->unsent) /* else connect() writes it, and the packet that opens the connection */
+        kpf_write_cache(&who->cache, flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
 }
 
 /*
@@ -195,7 +195,7 @@ static __always_inline int kpf_remember(struct __sk_buff *skb, const struct kpf_
     if (memory->counted)
         return 0;
     __builtin_memset(key, 0, sizeof(*key));
-    kpf_flow_key_of(key, flow, bpf_get_socket_cookie(skb), memory->echo_id);
+    kpf_flow_key_of(key, flow, kpf_socket_cookie(skb), memory->echo_id);
     if (!out && (skb->pkt_type == KPF_PACKET_BROADCAST || skb->pkt_type == KPF_PACKET_MULTICAST))
         memory->stateful = 0; /* answers to a broadcast or multicast are not state */
     if (memory->stateful && (rule->action == KPF_PERMIT || memory->judged)) {
@@ -246,10 +246,13 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
 {
     int opens = (packet->tcp_flags & (KPF_TCP_SYN | KPF_TCP_ACK)) == KPF_TCP_SYN;
     u64 nought = kpf_nought(&flow->uid);
+    u8 unsent;
 
     if (sk->state == KPF_STATE_LISTEN) {
-        if (who && who->initiator != KPF_INITIATOR_IN)
+        if (who && who->initiator != KPF_INITIATOR_IN) {
             who->initiator = KPF_INITIATOR_IN; /* accepted sockets inherit it */
+            who->unsent = 0;
+        }
         flow->direction = KPF_IN;
         memory->way = KPF_WAY_LISTENER;
         memory->counted = out || !opens;
@@ -258,16 +261,18 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
     }
     if (!who)
         return;
-    memory->judged = *(volatile u64 *)&who->cache.active != 0;
-    memory->judged = kpf_opaque(memory->judged ^ nought);
+    unsent = who->unsent & 1;
+    memory->judged = kpf_opaque((*(volatile u64 *)&who->cache.active != 0 && !unsent) ^ nought);
     memory->rule.counter = who->cache.rule.counter;
+    if (out)
+        who->unsent = 0;
     if (out && opens)
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
     if (who->initiator)
         flow->direction = who->initiator == KPF_INITIATOR_OUT ? KPF_OUT : KPF_IN;
     flow->direction = kpf_opaque(flow->direction ^ nought);
-    /* an accepted one was, at its listener */
-    memory->counted = flow->direction == KPF_IN && who->version && !who->adopted;
+    /* an accepted one was, at its listener; and what connect() has settled is, by what goes out */
+    memory->counted = (flow->direction == KPF_IN && who->version && !who->adopted) | (unsent & ~out);
 }
 
 /* Makes the verifier forget which way the owner was found, or that none was: `nought` is 0. */
@@ -388,13 +393,15 @@ static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
 {
     u64 active_word = kpf_active();
     struct kpf_rule rule = {};
+    int known;
 
     if (!active_word) {
         kpf_count_default(KPF_DEFAULT_NO_IMAGE);
         return 1;
     }
-    if (kpf_is_known(skb, active_word, out, &rule)) {
-        kpf_count(&rule, 1, skb->len, 0);
+    known = kpf_is_known(skb, active_word, out, &rule);
+    if (known) {
+        kpf_count(&rule, 1, skb->len, known == KPF_SETTLED_FLOW);
         return rule.action == KPF_PERMIT;
     }
     skb->cb[0] = out;

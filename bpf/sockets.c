@@ -93,12 +93,6 @@ static __always_inline void kpf_early_flow(struct kpf_flow *flow, struct bpf_soc
         __builtin_memset(flow->local, 0, 16);
 }
 
-/* Whether a verdict can be left to the packet that opens the connection: not what must be told of, or mirrored, at that. */
-static __always_inline int kpf_can_settle(const struct kpf_rule *rule)
-{
-    return rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT));
-}
-
 /* An early verdict; in memory, so that the verifier can be made to forget which way it was found. */
 struct kpf_early_verdict {
     u64 outcome; /* enum kpf_outcome */
@@ -124,7 +118,7 @@ static __always_inline int kpf_deny_early(struct bpf_sock_addr *ctx, struct kpf_
 {
     struct kpf_flow_key key = {};
 
-    kpf_flow_key_of(&key, &event->flow, bpf_get_socket_cookie(ctx), 0);
+    kpf_flow_key_of(&key, &event->flow, kpf_socket_cookie(ctx), 0);
     if (kpf_is_new(&key, rule, event->active)) {
         kpf_count(rule, 0, 0, 1);
         kpf_report(ctx, event, rule, hook);
@@ -132,25 +126,79 @@ static __always_inline int kpf_deny_early(struct bpf_sock_addr *ctx, struct kpf_
     return 0;
 }
 
-/* What is known of a connection that begins: its owner is who begins it. 0: there is nothing to judge. */
-static __always_inline int kpf_connects(struct bpf_sock_addr *ctx, struct kpf_identity *who, struct kpf_event *event)
+/* Whether a verdict is the connection's before its first packet: not what must be told of, or mirrored, at that. */
+static __always_inline int kpf_can_settle(const struct kpf_rule *rule)
 {
-    u64 remote[2];
+    return rule->step != KPF_STEP_INTERNAL && !(rule->flags & (KPF_RULE_LOG | KPF_RULE_ALERT));
+}
+
+/* Settles a connection, as far as it is known yet: see kpf_opens_settled(). The port is in network order. */
+static __always_inline void kpf_settle_connection(struct kpf_identity *who, const u64 remote[2], u16 port, u64 active_word,
+                                                  const struct kpf_rule *rule)
+{
+    volatile struct kpf_cache *cached = &who->cache;
+
+    cached->active = active_word;
+    cached->kind = kpf_cache_kind(KPF_TCP);
+    cached->rule.counter = rule->counter;
+    cached->rule.action = rule->action;
+    cached->rule.step = rule->step;
+    cached->rule.flags = rule->flags;
+    cached->ports = (u32)port << 16;
+    *(volatile u64 *)&cached->remote[0] = remote[0];
+    *(volatile u64 *)&cached->remote[2] = remote[1];
+    cached->passes = KPF_PASSES_IN | KPF_PASSES_OUT;
+    who->unsent = 1;
+}
+
+/* Whether adapter, source address or source port of a connection are given before it begins. */
+static __always_inline int kpf_is_bound(const struct bpf_sock_addr *ctx)
+{
+    const volatile struct bpf_sock *sk = ctx->sk; /* volatile: as above */
+    u32 any;
+
+    if (!sk)
+        return 0;
+    any = sk->bound_dev_if;
+    any |= sk->src_port;
+    any |= sk->src_ip4;
+    if (!(kpf_number() & KPF_REACH_IPV4)) {
+        any |= sk->src_ip6[0];
+        any |= sk->src_ip6[1];
+        any |= sk->src_ip6[2];
+        any |= sk->src_ip6[3];
+    }
+    return any != 0;
+}
+
+/*
+ * A connection begins; its owner is who begins it. NULL: there is nothing to judge, or what was settled for another one
+ * counts for this one, too. That is written without a lock, so only for a socket that no packet can have come to yet: it
+ * was made under the hooks, and neither listened nor was connected before.
+ */
+static __always_inline struct kpf_settled_memo *kpf_connects(struct bpf_sock_addr *ctx, struct kpf_identity *who,
+                                                             const u64 remote[2], u64 active_word)
+{
+    int first = who->version && !(who->adopted | who->initiator);
+    struct kpf_settled_memo *settled;
+    struct kpf_rule rule = {};
 
     kpf_take_over(who);
     kpf_drop_cache(&who->cache);
+    who->unsent = 0;
+    who->initiator = KPF_INITIATOR_OUT;
     if (!who->netns_cookie)
         who->netns_cookie = bpf_get_netns_cookie(ctx);
     if (!who->cgroup)
         who->cgroup = bpf_get_current_cgroup_id();
-    who->initiator = KPF_INITIATOR_OUT;
-    if (ctx->protocol != KPF_TCP || !event->active)
-        return 0; /* connect() of a datagram socket sends nothing and never fails */
-    kpf_named_remote(ctx, remote);
-    kpf_early_flow(&event->flow, ctx, remote);
-    kpf_flow_owner(&event->flow, who);
-    event->pid = who->pid;
-    return 1;
+    if (ctx->protocol != KPF_TCP || !active_word)
+        return NULL; /* connect() of a datagram socket sends nothing and never fails */
+    settled = kpf_settled_memo_of(who, remote, ctx->user_port);
+    if (!settled || !first || kpf_is_bound(ctx) ||
+        !kpf_recall_settled(settled, who, remote, ctx->user_port, active_word, &rule))
+        return settled; /* NULL cannot be */
+    kpf_settle_connection(who, remote, ctx->user_port, active_word, &rule);
+    return NULL;
 }
 
 /*
@@ -227,76 +275,68 @@ static __always_inline int kpf_sends_on(struct kpf_flow_memo *known, struct bpf_
     return before == memo->cache.writes;
 }
 
-/* What is known of a datagram that is about to be sent, and its memo. NULL: there is nothing to judge, or not again. */
+/* The memo of a datagram that is about to be sent. NULL: there is nothing to judge, or not again. */
 static __always_inline struct kpf_flow_memo *kpf_sends(struct bpf_sock_addr *ctx, struct kpf_identity *who,
-                                                       struct kpf_event *event)
+                                                       const u64 remote[2], u64 active_word)
+{
+    struct kpf_flow_memo *memo;
+
+    if (!active_word)
+        return NULL; /* KPF_DEFAULT_NO_IMAGE: judged at its packet */
+    if (!who->cookie)
+        who->cookie = kpf_socket_cookie(ctx);
+    memo = kpf_flow_memo_of(who->cookie, remote, ctx->user_port);
+    if (!memo || kpf_sends_on(memo, ctx, remote, who->cookie, active_word, bpf_get_current_pid_tgid() >> 32))
+        return NULL;
+    return memo;
+}
+
+/* What is known of a connection. */
+static __always_inline void kpf_describe_connection(struct kpf_event *event, struct bpf_sock_addr *ctx,
+                                                    const struct kpf_identity *who, const u64 remote[2])
+{
+    kpf_early_flow(&event->flow, ctx, remote);
+    kpf_flow_owner(&event->flow, who);
+    event->pid = who->pid;
+}
+
+/* What is known of a datagram. -1: its flow came in, or was begun by the same process: it is left as it is. */
+static __always_inline int kpf_describe_datagram(struct kpf_event *event, struct bpf_sock_addr *ctx,
+                                                 struct kpf_identity *who, const u64 remote[2])
 {
     struct kpf_flow *flow = &event->flow;
     struct kpf_flow_state *state;
-    struct kpf_flow_memo *memo;
-    u64 remote[2];
 
-    if (!event->active)
-        return NULL; /* KPF_DEFAULT_NO_IMAGE: judged at its packet */
-    event->pid = bpf_get_current_pid_tgid() >> 32;
-    if (!who->cookie)
-        who->cookie = bpf_get_socket_cookie(ctx);
-    kpf_named_remote(ctx, remote);
-    memo = kpf_flow_memo_of(who->cookie, remote, ctx->user_port);
-    if (!memo || kpf_sends_on(memo, ctx, remote, who->cookie, event->active, event->pid))
-        return NULL;
-    kpf_identify_process(event->pid, &flow->application, &flow->component);
+    kpf_identify_caller(&flow->application, &flow->component, &event->pid, &flow->uid);
     kpf_early_flow(flow, ctx, remote);
     state = kpf_begun(flow, who->cookie);
     if (state && (state->initiator == KPF_INITIATOR_IN ||
                   (state->active == event->active && state->pid == event->pid &&
                    kpf_same_inode(&state->application, &flow->application))))
-        return NULL;
-    flow->uid = (u32)bpf_get_current_uid_gid();
+        return -1;
     if (!who->netns_cookie)
         who->netns_cookie = bpf_get_netns_cookie(ctx);
     flow->cgroup = who->cgroup;
     flow->netns_cookie = who->netns_cookie;
-    return memo;
+    return 0;
 }
 
-/*
- * cgroup/connect4, connect6, sendmsg4, sendmsg6: whose the flow is, and often its verdict. What settles a connection is
- * kept for the next one, and for the packet that opens it.
- */
-KPF_SOCKETS_PROGRAM kpf_reach(struct bpf_sock_addr *ctx)
+/* What no memo says: judged by what is known so early, and what is found is kept. `settled` of connect(), or `memo`. */
+static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf_identity *who, const u64 remote[2],
+                                           u64 active_word, struct kpf_settled_memo *settled, struct kpf_flow_memo *memo)
 {
-    struct bpf_sock *sk = ctx->sk;
-    struct kpf_event event = {.active = kpf_active()};
+    struct kpf_event event = {.active = active_word};
     struct kpf_early_verdict found = {};
-    struct kpf_settled_memo *settled = NULL;
-    struct kpf_flow_memo *memo = NULL;
-    struct kpf_identity *who;
-    int connects = kpf_number() & KPF_REACH_CONNECT;
 
-    if (!sk)
-        return 1; /* KPF_DEFAULT_NO_SOCKET: judged at its packets */
-    who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-    if (!who)
-        return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
-    if (connects) {
-        if (!kpf_connects(ctx, who, &event))
-            return 1;
-        settled = kpf_settled_memo_of(&event.flow);
-        if (!settled)
-            return 1; /* KPF_DEFAULT_NO_MEMORY, which cannot be */
-        if (kpf_recall_settled(settled, &event.flow, event.active, &found.rule))
-            return 1; /* where the packet that opens the connection finds it, too */
-    } else {
-        memo = kpf_sends(ctx, who, &event);
-        if (!memo)
-            return 1;
-    }
+    if (settled)
+        kpf_describe_connection(&event, ctx, who, remote);
+    else if (kpf_describe_datagram(&event, ctx, who, remote))
+        return 1;
     kpf_forget(&event.flow, sizeof(event.flow));
     if (kpf_find_early(&event, &found))
         return 1;
     if (found.outcome == KPF_OUTCOME_DENIED)
-        return kpf_deny_early(ctx, &event, &found.rule, connects ? KPF_HOOK_CONNECT : KPF_HOOK_SENDMSG);
+        return kpf_deny_early(ctx, &event, &found.rule, settled ? KPF_HOOK_CONNECT : KPF_HOOK_SENDMSG);
     if (memo) {
         kpf_begin(&event.flow, who->cookie, event.pid);
         kpf_drop_cache(&memo->cache);
@@ -305,4 +345,29 @@ KPF_SOCKETS_PROGRAM kpf_reach(struct bpf_sock_addr *ctx)
         kpf_keep_settled(settled, &event.flow, event.active, &found.rule);
     }
     return 1;
+}
+
+/*
+ * cgroup/connect4, connect6, sendmsg4, sendmsg6: whose the flow is, and often its verdict. What settles a connection is
+ * kept for the next ones, whose packets then find it with their sockets.
+ */
+KPF_SOCKETS_PROGRAM kpf_reach(struct bpf_sock_addr *ctx)
+{
+    struct bpf_sock *sk = ctx->sk;
+    struct kpf_settled_memo *settled = NULL;
+    struct kpf_flow_memo *memo = NULL;
+    struct kpf_identity *who;
+    u64 active_word = kpf_active(), remote[2];
+
+    if (!sk)
+        return 1; /* KPF_DEFAULT_NO_SOCKET: judged at its packets */
+    who = identity.sk_storage_get(sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+    if (!who)
+        return 1; /* KPF_DEFAULT_NO_MEMORY: judged at its packets, as "unknown" */
+    kpf_named_remote(ctx, remote);
+    if (kpf_number() & KPF_REACH_CONNECT)
+        settled = kpf_connects(ctx, who, remote, active_word);
+    else
+        memo = kpf_sends(ctx, who, remote, active_word);
+    return settled || memo ? kpf_judge_early(ctx, who, remote, active_word, settled, memo) : 1;
 }

@@ -30,18 +30,23 @@ static __always_inline int kpf_is_open(u64 word)
     return !beat || bpf_ktime_get_ns() > *beat + KPF_HEARTBEAT_COUNTS;
 }
 
-/* What is enforced; 0 (KPF_DEFAULT_NO_IMAGE): nothing, whatever the generation. One look per program run. */
+/*
+ * What is enforced; 0 (KPF_DEFAULT_NO_IMAGE): nothing, whatever the generation. One look per program run. Which of its bits
+ * were looked at, the verifier is to forget.
+ */
 static __always_inline u64 kpf_active(void)
 {
-    u32 zero = 0;
-    u64 *word = active.lookup(&zero), current;
+    const volatile struct kpf_active_word *enforced = (void *)kpf_opaque(KPF_ACTIVE_VALUE);
+    u64 current = enforced->word;
 
-    if (!word)
+    if (current & (KPF_ACTIVE_ON_TRIAL | KPF_ACTIVE_MAY_OPEN)) {
+        current = kpf_current(current);
+        if (kpf_is_open(current))
+            return 0;
+    }
+    if (!(current & KPF_ACTIVE_SOME))
         return 0;
-    current = kpf_current(*word);
-    if (!(current & KPF_ACTIVE_SOME) || kpf_is_open(current))
-        return 0;
-    return current ^ kpf_nought((u32 *)word); /* which of its bits were looked at is to be forgotten */
+    return kpf_opaque(current ^ enforced->nought);
 }
 
 /* Credits a packet, and with `new_flow` a judged flow, to a rule. */
@@ -96,6 +101,9 @@ static __always_inline void kpf_report(void *ctx, struct kpf_event *event, const
     kpf_count_default(events.perf_submit(ctx, event, sizeof(*event)) ? KPF_DEFAULT_EVENT_LOST
                                                                      : KPF_DEFAULT_EVENT_SEEN);
 }
+
+/* BCC declares it as 32 bits: two of a busy host's sockets would be one. */
+static u64 (*kpf_socket_cookie)(void *ctx) = (void *)BPF_FUNC_get_socket_cookie;
 
 static __always_inline void kpf_flow_key_of(struct kpf_flow_key *key, const struct kpf_flow *flow, u64 cookie, u16 id)
 {

@@ -36,13 +36,13 @@ KNOWS_LOCAL_ADDRESS, KNOWS_LOCAL_PORT, KNOWS_ADAPTER, KNOWS_ALL, HAS_PORTS = 1, 
 RULE_LOG, RULE_ALERT, RULE_MIRROR_ENGINE, RULE_MIRROR_GUI = 1, 2, 4, 8
 ADDRESS_GROUP, ADDRESS_OWN, ADDRESS_LOOPBACK, ADDRESS_DIRECTED = 1, 2, 4, 8
 NO_POSITION, UNFINISHED = 0xFFFFFFFF, 0xFFFFFFFE
-ACTIVE_SOME, ACTIVE_ON_TRIAL = 15, 64
+ACTIVE_SOME, ACTIVE_MAY_OPEN, ACTIVE_ON_TRIAL = 15, 32, 64
 SCRIPT_AT_HOME, SCRIPT_ELSEWHERE = 2, 3
 CACHE_LAYOUT = 1
 PASSES_IN, PASSES_OUT, PASSES_ANYBODY = 1, 2, 4
 TOLD_AT_MOST = 2000
 NEVER = 0xFFFFFFFFFFFFFFFF
-NUMBER = 0x4B50462D6E756D62
+ACTIVE_VALUE, NUMBER = 0x4B50462D61637476, 0x4B50462D6E756D62
 REACH_IPV4, REACH_CONNECT = 1, 2
 
 
@@ -171,6 +171,12 @@ class File(ctypes.Structure):
         return self.inode, self.device, self.generation, self.ctime_seconds, self.ctime_nanoseconds
 
 
+class ActiveWord(ctypes.Structure):
+    """The active word (see ``active_word``). ``nought`` is 0."""
+
+    _fields_ = (("word", _u64), ("nought", _u64))
+
+
 class Trial(ctypes.Structure):
     """An active word on trial, what counts in its place afterwards, and when that is (ktime, ns; 0: no trial)."""
 
@@ -233,7 +239,8 @@ class Identity(ctypes.Structure):
         ("component", _u8),
         ("initiator", _u8),
         ("adopted", _u8),
-        ("pad", _u8 * 4),
+        ("unsent", _u8),
+        ("pad", _u8 * 3),
     )
 
 

@@ -77,10 +77,10 @@ class SettledMemo(ctypes.Structure):
         ("application", File),
         ("cgroup", _u64),
         ("netns_cookie", _u64),
-        ("remote", _u32 * 4),
+        ("remote", _u64 * 2),
         ("uid", _u32),
         ("remote_port", _u16),
         ("component", _u8),
-        ("protocol", _u8),
+        ("pad", _u8),
         ("rule", Rule),
     )

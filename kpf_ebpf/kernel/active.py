@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 import time
@@ -13,6 +14,7 @@ from kpf_ebpf.kernel.hooks import opened
 
 FIRST_BEAT = 10 * 10**9
 """Nanoseconds that an Engine has to see that a policy opens."""
+ACTIVE_BYTES = ctypes.sizeof(abi.ActiveWord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,12 @@ def _on_trial(active: Active) -> int:
     return active.word() | abi.ACTIVE_ON_TRIAL
 
 
+def _word(active: int) -> int:
+    """The active word in the map of this descriptor."""
+    held = bpf.lookup(active, bytes(4), ACTIVE_BYTES) or bytes(ACTIVE_BYTES)
+    return int(abi.ActiveWord.from_buffer_copy(held).word)
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What is active until a moment (ns of the monotonic clock) only, and what counts then."""
@@ -57,8 +65,7 @@ class Trial:
 def read_active(pins: Path) -> Active:
     """The active word as it was written last."""
     with opened(pins / "active") as fd:
-        (word,) = struct.unpack("=Q", bpf.lookup(fd, bytes(4), 8) or bytes(8))
-    return _active(word)
+        return _active(_word(fd))
 
 
 def read_trial(pins: Path) -> Trial | None:
@@ -121,7 +128,7 @@ class Watch:
             self.close()
             return None
         active, trial = self._opened[1]
-        (word,) = struct.unpack("=Q", bpf.lookup(active, bytes(4), 8) or bytes(8))
+        word = _word(active)
         on_trial, instead, until = struct.unpack("=QQQ", bpf.lookup(trial, bytes(4), 24) or bytes(24))
         seen = _active(word)
         return Seen(seen, Trial(seen, _active(instead), until) if until and on_trial == word else None)
@@ -139,7 +146,7 @@ def write_active(pins: Path, active: Active, trial: Trial | None = None) -> None
         with opened(pins / "trial") as fd:
             bpf.update(fd, bytes(4), struct.pack("=QQQ", _on_trial(trial.active), trial.instead.word(), trial.until))
     with opened(pins / "active") as fd:
-        bpf.update(fd, bytes(4), struct.pack("=Q", _on_trial(active) if trial else active.word()))
+        bpf.update(fd, bytes(4), bytes(abi.ActiveWord(_on_trial(active) if trial else active.word())))
     if not trial:
         end_trial(pins)
 

@@ -26,13 +26,16 @@ MAX_BYTES = 16 << 20
 FORMAT = 1
 SEVERAL = {"kpf_reach": ("kpf_sendmsg6", "kpf_sendmsg4", "kpf_connect6", "kpf_connect4")}
 """Functions that make several programs, each with its place here where bpf/ says KPF_NUMBER."""
-_LOAD_NUMBER, _PSEUDO_MAP = 0x18, 1
-"""A load of a 64-bit number, by two instructions; its source register can say that it is a map's (linux/bpf.h)."""
+VALUES = {abi.ACTIVE_VALUE: "active"}
+"""Numbers in bpf/ that stand for the address of what a map of one element holds: reached without a call."""
+_LOAD_NUMBER, _PSEUDO_MAP, _PSEUDO_VALUE = 0x18, 1, 2
+"""A load of a 64-bit number, by two instructions; its source register can say that it is a map's, or the address of
+what a map holds (linux/bpf.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program's instructions, 8 bytes each; ``maps``: the index of each that names a map, and which."""
+    """A program's instructions, 8 bytes each; ``maps``: the index of each that names a map or its value, and which."""
 
     code: bytes
     maps: tuple[tuple[int, str], ...]
@@ -53,32 +56,36 @@ class Compiled:
 
 
 def unlink_maps(code: bytes, names: Mapping[int, str]) -> Program:
-    """Takes descriptors out of instructions; ``names``: the map of each descriptor."""
-    found = []
-    for index in range(len(code) // 8):
-        if code[8 * index] == _LOAD_NUMBER and code[8 * index + 1] >> 4 == _PSEUDO_MAP:
-            found.append((index, names[int.from_bytes(code[8 * index + 4 : 8 * index + 8], "little")]))
-    return Program(code, tuple(found))
+    """Takes descriptors out of instructions, and numbers in VALUES; ``names``: the map of each descriptor."""
+    found, made = [], bytearray(code)
+    for at in (at for at in range(0, len(code) - 8, 8) if code[at] == _LOAD_NUMBER):
+        if code[at + 1] >> 4 == _PSEUDO_MAP:
+            found.append((at // 8, names[int.from_bytes(code[at + 4 : at + 8], "little")]))
+        elif (number := _loaded(code, at)) in VALUES:
+            made[at + 1] |= _PSEUDO_VALUE << 4
+            made[at + 4 : at + 8] = made[at + 12 : at + 16] = bytes(4)
+            found.append((at // 8, VALUES[number]))
+    return Program(bytes(made), tuple(found))
+
+
+def _loaded(code: bytes, at: int) -> int:
+    return int.from_bytes(code[at + 4 : at + 8] + code[at + 12 : at + 16], "little")
 
 
 def numbered(name: str, program: Program) -> dict[str, Program]:
     """The programs that a function makes, by their names: itself, or several. Raises ValueError without KPF_NUMBER."""
     if name not in SEVERAL:
         return {name: program}
-    mark = abi.NUMBER.to_bytes(8, "little")
-    places = [
-        at
-        for at in range(0, len(program.code) - 8, 8)
-        if program.code[at] == _LOAD_NUMBER and program.code[at + 4 : at + 8] + program.code[at + 12 : at + 16] == mark
-    ]
+    code = program.code
+    places = [at for at in range(0, len(code) - 8, 8) if code[at] == _LOAD_NUMBER and _loaded(code, at) == abi.NUMBER]
     if not places:
         raise ValueError(f"{name} says nowhere which of {', '.join(SEVERAL[name])} it is")
     made = {}
     for number, one in enumerate(SEVERAL[name]):
-        code = bytearray(program.code)
+        text = bytearray(code)
         for at in places:
-            code[at + 4 : at + 8], code[at + 12 : at + 16] = number.to_bytes(4, "little"), bytes(4)
-        made[one] = Program(bytes(code), program.maps)
+            text[at + 4 : at + 8], text[at + 12 : at + 16] = number.to_bytes(4, "little"), bytes(4)
+        made[one] = Program(bytes(text), program.maps)
     return made
 
 

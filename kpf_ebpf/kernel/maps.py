@@ -94,7 +94,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "told": _spec("array", _u32, abi.Told, 1),
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),
         "defaults": _spec("percpu_array", _u32, _u64, abi.DEFAULTS),
-        "active": _spec("array", _u32, _u64, 1),
+        "active": _spec("array", _u32, abi.ActiveWord, 1),
         "trial": _spec("array", _u32, abi.Trial, 1),
         "heartbeat": _spec("array", _u32, _u64, 1),
         "probes": _spec("array", _u32, abi.Probe, abi.PROBES),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # -I leaves it out
+from connect_verbs import connect_again, connect_often, listen_instead
 from packet_verbs import (
     Options,
     extended,
@@ -352,6 +353,8 @@ ONCE: dict[str, Callable[[Options], Any]] = {
     "send-and-die": send_and_die,
     "swallow": swallow,
     "self-connect": self_connect,
+    "connect-often": connect_often,
+    "connect-again": connect_again,
 }
 LASTING: dict[str, Callable[[Options], None]] = {
     "absorb": absorb,
@@ -361,6 +364,7 @@ LASTING: dict[str, Callable[[Options], None]] = {
     "file-session": file_session,
     "multicast-echo": multicast_echo,
     "accept-and-end": accept_and_end,
+    "listen-instead": listen_instead,
 }
 
 

@@ -93,7 +93,7 @@ class Bed:
     def next_word(self) -> int:
         """Begin a new active word for the same image; give it."""
         self._active = replace(self._active, generation=self._active.generation + 1)
-        bpf.update(self._descriptor, bytes(4), struct.pack("=Q", self._active.word()))
+        bpf.update(self._descriptor, bytes(4), bytes(abi.ActiveWord(self._active.word())))
         return self._active.word()
 
     def settle(self) -> None:

@@ -27,6 +27,7 @@ from kpf_ebpf.kernel.compiled import (
 
 LOAD_MAP_5 = bytes([0x18, 0x11, 0, 0, 5, 0, 0, 0])
 LOAD_NUMBER_5 = bytes([0x18, 0x01, 0, 0, 5, 0, 0, 0])
+LOAD_ACTIVE = bytes([0x18, 0x01, 0, 0, *b"vtca", 0, 0, 0, 0, *b"-FPK"])
 LOAD_NUMBER = bytes([0x18, 0x01, 0, 0, *b"bmun", 0, 0, 0, 0, *b"-FPK"])
 LEAVE = bytes([0x95, 0, 0, 0, 0, 0, 0, 0])
 ONE = Compiled({"kpf_one": Program(LOAD_MAP_5 + bytes(8) + LEAVE, ((0, "flows"),))})
@@ -39,6 +40,16 @@ def test_only_references_to_maps_are_taken_out_and_put_in() -> None:
     linked = program.linked({"flows": 258})
     assert linked[:16] == LOAD_NUMBER_5 + bytes(8)
     assert linked[16:24] == bytes([0x18, 0x11, 0, 0, 2, 1, 0, 0])
+
+
+def test_the_number_that_stands_for_a_value_becomes_its_address() -> None:
+    """What says KPF_ACTIVE_VALUE loads the address of the value in `active`, at offset 0; a number like it stays."""
+    other = LOAD_ACTIVE[:12] + b"like"
+    program = unlink_maps(LOAD_NUMBER_5 + bytes(8) + LOAD_ACTIVE + other + LEAVE, {})
+    assert program.maps == ((2, "active"),)
+    linked = program.linked({"active": 258})
+    assert linked[16:32] == bytes([0x18, 0x21, 0, 0, 2, 1, 0, 0]) + bytes(8)
+    assert linked[:16] + linked[32:] == LOAD_NUMBER_5 + bytes(8) + other + LEAVE
 
 
 def test_each_program_of_a_text_has_its_number() -> None:
