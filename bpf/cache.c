@@ -140,10 +140,11 @@ static __always_inline void kpf_write_cache(struct kpf_cache *cached, const stru
     bpf_spin_unlock(&cached->lock);
 }
 
-/* A socket that connects anew is judged anew. No lock: one word makes it stale. */
-static __always_inline void kpf_drop_cache(struct kpf_cache *cached)
+/* A socket that connects or listens anew is judged anew. No lock: one word makes it stale. */
+static __always_inline void kpf_drop_cache(struct kpf_identity *who)
 {
-    *(volatile u64 *)&cached->active = 0;
+    *(volatile u64 *)&who->cache.active = 0;
+    *(volatile u8 *)&who->unsent = 0;
 }
 
 /* Copies a header into a flow: ports in host order. */
@@ -250,7 +251,7 @@ enum kpf_knowledge { KPF_UNHEARD, KPF_KNOWN_FLOW, KPF_SETTLED_FLOW };
 
 /*
  * Whether the packet opens the connection that connect() has settled: a new flow, whatever adapter and local point are. On
- * the loopback device it goes the long way, which keeps mirrors. No lock: until `unsent` is 0 nobody else writes.
+ * the loopback device it goes the long way, which keeps mirrors. No lock: until `unsent` is 0 nobody writes anything else.
  */
 static __always_inline int kpf_opens_settled(struct kpf_identity *who, const struct kpf_header *header, u64 active_word,
                                              u32 ifindex, struct kpf_rule *rule)

@@ -181,7 +181,8 @@ struct kpf_reach {
 };
 /*
  * What a connected socket's last packet was judged by. Whoever writes it holds `lock` and counts `writes` up before and
- * after: odd means being written. All zero: nothing was judged, and no active word is 0.
+ * after: odd means being written; but for connect() and the packet that opens its connection, while nobody else writes. All
+ * zero: nothing was judged, and no active word is 0.
  */
 #define KPF_CACHE_LAYOUT 1
 #define KPF_PASSES_IN 1          /* a packet that comes in is of this flow, as far as it is known */
@@ -201,7 +202,7 @@ struct kpf_cache {
 };
 /*
  * The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 2; all that other
- * versions may change is the inside of `cache`, within its size, with another KPF_CACHE_LAYOUT.
+ * versions may change is the inside of `cache`, within its size, with another KPF_CACHE_LAYOUT, and `pad`, which is 0.
  */
 struct kpf_identity {
     struct kpf_cache cache;  /* first: in the cache line that the kernel has just read */
@@ -246,7 +247,7 @@ struct kpf_flow {
 /* ---- state ------------------------------------------------------------------------------------------- */
 /*
  * The active word: generation << 8 | on trial << 6 | opens << 5 | stop-all << 4 | slot + 1. No slot: nothing is active, and
- * everything passes. One 8-byte write switches.
+ * everything passes. One write of it switches.
  */
 #define KPF_ACTIVE_SOME 15
 #define KPF_ACTIVE_SLOT(word) ((u32)((word) & KPF_ACTIVE_SOME) - 1)

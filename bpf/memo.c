@@ -118,8 +118,8 @@ static __always_inline void kpf_keep_owner(struct kpf_owner_memo *locked, const 
 }
 
 /*
- * Where connect() to a remote point (port in network order) leaves what settled it, and finds it again: a verdict that
- * nothing still open can change is one of owner and point alone. (A socket that is bound asks anew: kpf_is_bound().)
+ * Where connect() leaves what settled it, and finds it again: a verdict that nothing still open can change is one of owner
+ * and remote point alone (as it was named; port in network order). A socket that is bound asks anew: kpf_is_bound().
  */
 static __always_inline struct kpf_settled_memo *kpf_settled_memo_of(const struct kpf_identity *who, const u64 remote[2],
                                                                     u16 port)
@@ -147,8 +147,8 @@ static __always_inline int kpf_recall_settled(const volatile struct kpf_settled_
     return !(other | (before ^ memo->writes) | (before & 1));
 }
 
-static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, const struct kpf_flow *flow, u64 active_word,
-                                             const struct kpf_rule *rule)
+static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, const struct kpf_flow *flow,
+                                             const u64 remote[2], u64 active_word, const struct kpf_rule *rule)
 {
     volatile struct kpf_settled_memo *memo = locked;
 
@@ -158,8 +158,8 @@ static __always_inline void kpf_keep_settled(struct kpf_settled_memo *locked, co
     kpf_copy_file(&memo->application, &flow->application);
     memo->cgroup = flow->cgroup;
     memo->netns_cookie = flow->netns_cookie;
-    memo->remote[0] = flow->remote[0] | (u64)flow->remote[1] << 32;
-    memo->remote[1] = flow->remote[2] | (u64)flow->remote[3] << 32;
+    memo->remote[0] = remote[0];
+    memo->remote[1] = remote[1];
     memo->uid = flow->uid;
     memo->remote_port = bpf_htons(flow->remote_port);
     memo->component = flow->component;

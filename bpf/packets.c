@@ -251,7 +251,7 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
     if (sk->state == KPF_STATE_LISTEN) {
         if (who && who->initiator != KPF_INITIATOR_IN) {
             who->initiator = KPF_INITIATOR_IN; /* accepted sockets inherit it */
-            who->unsent = 0;
+            kpf_drop_cache(who);
         }
         flow->direction = KPF_IN;
         memory->way = KPF_WAY_LISTENER;
@@ -261,11 +261,11 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
     }
     if (!who)
         return;
-    unsent = who->unsent & 1;
+    unsent = *(volatile u8 *)&who->unsent & 1;
     memory->judged = kpf_opaque((*(volatile u64 *)&who->cache.active != 0 && !unsent) ^ nought);
     memory->rule.counter = who->cache.rule.counter;
-    if (out)
-        who->unsent = 0;
+    if (out && unsent)
+        kpf_drop_cache(who); /* all of it: a search that goes on comes here again, and finds the same */
     if (out && opens)
         who->initiator = KPF_INITIATOR_OUT; /* also where no connect() was: MSG_FASTOPEN */
     if (who->initiator)

@@ -148,7 +148,7 @@ static __always_inline void kpf_settle_connection(struct kpf_identity *who, cons
     *(volatile u64 *)&cached->remote[0] = remote[0];
     *(volatile u64 *)&cached->remote[2] = remote[1];
     cached->passes = KPF_PASSES_IN | KPF_PASSES_OUT;
-    who->unsent = 1;
+    *(volatile u8 *)&who->unsent = 1;
 }
 
 /* Whether adapter, source address or source port of a connection are given before it begins. */
@@ -173,8 +173,8 @@ static __always_inline int kpf_is_bound(const struct bpf_sock_addr *ctx)
 
 /*
  * A connection begins; its owner is who begins it. NULL: there is nothing to judge, or what was settled for another one
- * counts for this one, too. That is written without a lock, so only for a socket that no packet can have come to yet: it
- * was made under the hooks, and neither listened nor was connected before.
+ * counts for this one, too. That is put with the socket without a lock, so only if no packet can write there at the same
+ * time: the socket was made under the hooks, and was not connected before; nor, so far as segments came, did it listen.
  */
 static __always_inline struct kpf_settled_memo *kpf_connects(struct bpf_sock_addr *ctx, struct kpf_identity *who,
                                                              const u64 remote[2], u64 active_word)
@@ -184,8 +184,7 @@ static __always_inline struct kpf_settled_memo *kpf_connects(struct bpf_sock_add
     struct kpf_rule rule = {};
 
     kpf_take_over(who);
-    kpf_drop_cache(&who->cache);
-    who->unsent = 0;
+    kpf_drop_cache(who);
     who->initiator = KPF_INITIATOR_OUT;
     if (!who->netns_cookie)
         who->netns_cookie = bpf_get_netns_cookie(ctx);
@@ -194,10 +193,11 @@ static __always_inline struct kpf_settled_memo *kpf_connects(struct bpf_sock_add
     if (ctx->protocol != KPF_TCP || !active_word)
         return NULL; /* connect() of a datagram socket sends nothing and never fails */
     settled = kpf_settled_memo_of(who, remote, ctx->user_port);
-    if (!settled || !first || kpf_is_bound(ctx) ||
+    if (!settled || kpf_is_bound(ctx) ||
         !kpf_recall_settled(settled, who, remote, ctx->user_port, active_word, &rule))
         return settled; /* NULL cannot be */
-    kpf_settle_connection(who, remote, ctx->user_port, active_word, &rule);
+    if (first) /* else its packet is judged once more */
+        kpf_settle_connection(who, remote, ctx->user_port, active_word, &rule);
     return NULL;
 }
 
@@ -327,6 +327,7 @@ static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf
 {
     struct kpf_event event = {.active = active_word};
     struct kpf_early_verdict found = {};
+    u64 named[2];
 
     if (settled)
         kpf_describe_connection(&event, ctx, who, remote);
@@ -339,10 +340,11 @@ static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf
         return kpf_deny_early(ctx, &event, &found.rule, settled ? KPF_HOOK_CONNECT : KPF_HOOK_SENDMSG);
     if (memo) {
         kpf_begin(&event.flow, who->cookie, event.pid);
-        kpf_drop_cache(&memo->cache);
+        *(volatile u64 *)&memo->cache.active = 0; /* its owner may be another one now */
     } else if (settled && found.outcome == KPF_OUTCOME_SETTLED && kpf_can_settle(&found.rule) &&
                !(event.flow.known & KPF_KNOWS_ALL)) {
-        kpf_keep_settled(settled, &event.flow, event.active, &found.rule);
+        kpf_named_remote(ctx, named); /* again: the stack has no room for it so long */
+        kpf_keep_settled(settled, &event.flow, named, event.active, &found.rule);
     }
     return 1;
 }

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from kpf_ebpf.kernel import bpf, btf, maps
 from kpf_ebpf.kernel.compiled import (
     SEVERAL,
+    VALUES,
     Compiled,
     Program,
     decode,
@@ -106,7 +107,7 @@ def compiled(offsets: Mapping[str, int], scratch: Path, parts: Collection[str]) 
     flags = [f"-DKPF_HZ={ticks_a_second()}", *(f"-DKPF_BTF_{name}={value}" for name, value in sorted(offsets.items()))]
     stubs = sorted(path for path in (folder / "stub").rglob("*") if path.is_file())
     seen = [text, *flags, *OPTIONS, *(path.read_text() for path in stubs), bcc_version(), os.uname().release]
-    common = [*seen, *(name for names in SEVERAL.values() for name in names)]
+    common = [*seen, *(name for names in SEVERAL.values() for name in names), *VALUES.values()]
     keys = {part: key_of([*common, part]) for part in parts}
     found = {part: fetch(key) for part, key in keys.items()}
 
