@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from kpf_ebpf.facts.gather import gather
 from kpf_ebpf.image.compile import compile_image
 from kpf_ebpf.kernel import bpf
 from kpf_ebpf.kernel.apply import apply
-from kpf_ebpf.kernel.counters import read_counter
+from kpf_ebpf.kernel.counters import read_counter, read_counters
 from kpf_ebpf.kernel.hooks import attach, detach
 from kpf_ebpf.kernel.load import ADAPTER_PROGRAMS, PROBES, Programs, load
 from kpf_ebpf.policy.parse import parse
@@ -75,6 +76,11 @@ class Kernel:
             return read_counter(fd, self.counters[rule])[0]
         finally:
             os.close(fd)
+
+    def judged(self) -> Counter[str]:
+        """How many flows each rule has judged."""
+        names = {number: rule for rule, number in self.counters.items()}
+        return Counter({names[one]: read[0] for one, read in read_counters(self.programs.pins, names).items()})
 
     def start(self, name: str, code: str) -> subprocess.Popen[str]:
         """Starts Python code as the named program, inside the cgroup from its first instruction."""

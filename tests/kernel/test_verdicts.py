@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from kpf_ebpf.kernel.active import read_active, write_active
+from kpf_ebpf.kernel.counters import read_defaults
 from tests.kernel.conftest import DENY_ALL, Kernel
 
 CONNECT = """
@@ -88,9 +89,9 @@ def test_a_permitted_program_connects_and_is_answered(kernel: Kernel, echo: tupl
     """An application rule's trusted-out cell permits, replies are state, and the flow is counted once."""
     kernel.apply(_policy(kernel))
     rule = f"application/{kernel.program('permitted')}/trusted-out"
-    before = kernel.hits(rule)
+    before = kernel.judged()
     assert kernel.run("permitted", CONNECT.format(host=echo[0], port=echo[1])) == "answer"
-    assert kernel.hits(rule) == before + 1
+    assert kernel.judged() - before == {rule: 1}, read_defaults(kernel.programs.pins)
 
 
 def test_any_other_program_gets_eperm_from_connect(kernel: Kernel, echo: tuple[str, int]) -> None:
