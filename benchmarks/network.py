@@ -29,9 +29,9 @@ METRICS = ("exchange", "datagrams", "one-way", "changing", "connect", "handshake
 """In this order: the rounds of one metric are over before the next begins, and those that open connections are last.
 What they leave for the kernel to clean up costs whoever is next up to two per cent. Time counts where there are
 connections, elsewhere the sender's processor time (load.c)."""
-ROUNDS, SLICE = 64, 8.0
+ROUNDS, SLICE = 128, 8.0
 """How many, and milliseconds that are measured of each contender and metric in each."""
-STANDS = 8
+STANDS = 16
 """So often all are set up anew, for a part of the rounds each: the memory that one happens to get makes a per cent."""
 BETWEEN = 3
 """So many contenders are measured between two looks at the references."""

@@ -11,8 +11,9 @@ import os
 import statistics
 import struct
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from kpf_ebpf.kernel import bpf
@@ -20,10 +21,13 @@ from kpf_ebpf.kernel.load import MEASURES
 from tests.kernel.conftest import Kernel, loaded_kernel
 
 from . import micro, policies
+from .contenders import run
 from .empty import programs_that_pass
 
 ENABLE_STATS = 32
-ROUNDS, EXCHANGES, TURNS = 80, 3000, 5
+STANDS, ROUNDS, EXCHANGES = 12, 8, 3000
+"""So often the programs are loaded, so many rounds are measured with each policy then, of so many exchanges each."""
+Costs = dict[str, list[float]]
 
 
 @contextmanager
@@ -63,53 +67,57 @@ def average(programs: dict[str, int], program: Path, cgroup: Path, kind: str, pr
     return {name: (after[name][0] - before[name][0]) / max(1, after[name][1] - before[name][1]) for name in programs}
 
 
-def judge(kernel: Kernel, size: int) -> None:
-    """Has so many rules enforced on a program that makes traffic."""
+def build(kernel: Kernel) -> Path:
+    """The program that makes traffic, as a file of the kernel's own."""
     program = kernel.folder / "load"
-    source = Path(__file__).with_name("load.c")
-    subprocess.run(["cc", "-O2", "-o", str(program), str(source)], check=True)
+    run("cc", "-O2", "-o", str(program), str(Path(__file__).with_name("load.c")))
+    return program
+
+
+def judge(kernel: Kernel, size: int, program: Path) -> None:
+    """Has so many rules enforced on the program that makes traffic."""
     names, groups = policies.surroundings(kernel)
     cells = "".join(f'{cell} = "permit"\n' for cell in ("trusted-in", "trusted-out", "internet-in", "internet-out"))
     kernel.apply(policies.every_field(size, names, groups) + f'[[application]]\npath = "{program}"\n{cells}')
 
 
-def in_place(kernels: Mapping[int, Kernel]) -> dict[int, dict[str, float]]:
-    """Net nanoseconds a packet by number of rules, protocol and direction."""
-    programs = {size: kernel.folder / "load" for size, kernel in kernels.items()}
-    found: dict[int, dict[str, list[float]]] = {size: {} for size in kernels}
-    with programs_that_pass(f"kpfb-{os.getpid()}") as (empty, every), statistics_on():
-        nothing = {name: every[name] for name in ("egress", "ingress")}
-        processors = sorted(os.sched_getaffinity(0))
-        for turn in range(ROUNDS):
-            processor = processors[turn % len(processors)]
-            for kind in ("tcp", "udp"):
-                floor = average(nothing, next(iter(programs.values())), empty, kind, processor)
-                for size, kernel in sorted(kernels.items(), reverse=bool(turn // 2 % 2)):
-                    ours = {name: kernel.programs.descriptors[f"kpf_{name}"] for name in nothing}
-                    cost = average(ours, programs[size], kernel.cgroup, kind, processor)
-                    for name in cost:
-                        found[size].setdefault(f"{kind} {name}", []).append(cost[name] - floor[name])
-    return {size: _medians(of_size) for size, of_size in found.items()}
-
-
-def by_test_run(kernels: Mapping[int, Kernel]) -> dict[int, dict[str, float]]:
-    """The same by protocol, of the packet hook by itself; {} of each where there are no programs for it."""
-    found: dict[int, dict[str, list[float]]] = {size: {} for size in kernels}
-    for _ in range(TURNS):
-        for size, kernel in kernels.items():
-            for name, cost in micro.cached_path(kernel).items():
-                found[size].setdefault(name, []).append(cost)
-    return {size: _medians(of_size) for size, of_size in found.items()}
-
-
-def _medians(found: dict[str, list[float]]) -> dict[str, float]:
-    return {name: statistics.median(values) for name, values in found.items()}
+def in_place(kernel: Kernel, program: Path, empty: Path, every: Mapping[str, int]) -> Costs:
+    """Net nanoseconds a packet by protocol and direction, in each of some rounds."""
+    found: Costs = defaultdict(list)
+    names = ("egress", "ingress")
+    nothing = {name: every[name] for name in names}
+    ours = {name: kernel.programs.descriptors[f"kpf_{name}"] for name in names}
+    processors = sorted(os.sched_getaffinity(0))
+    for turn in range(ROUNDS):
+        processor = processors[turn % len(processors)]
+        for kind in ("tcp", "udp"):
+            floor = average(nothing, program, empty, kind, processor)
+            cost = average(ours, program, kernel.cgroup, kind, processor)
+            for name in names:
+                found[f"{kind} {name}"].append(cost[name] - floor[name])
+    return found
 
 
 def packets(sizes: tuple[int, ...]) -> tuple[dict[int, dict[str, float]], dict[int, dict[str, float]]]:
-    """A packet of a judged socket, in place and by a test run; firewalls of so many rules stand side by side."""
-    with ExitStack() as stack:
-        kernels = {size: stack.enter_context(loaded_kernel(*MEASURES)) for size in sizes}
-        for size, kernel in kernels.items():
-            judge(kernel, size)
-        return in_place(kernels), by_test_run(kernels)
+    """A packet of a judged socket by number of rules: in place, and by a test run ({} without programs for it).
+
+    The same programs judge by the one policy and by the other: where they happen to lie in memory makes ten per cent.
+    And they are loaded anew for each of some stands.
+    """
+    placed: dict[int, Costs] = {size: defaultdict(list) for size in sizes}
+    by_test_run: dict[int, Costs] = {size: defaultdict(list) for size in sizes}
+    with programs_that_pass(f"kpfb-{os.getpid()}") as (empty, every), statistics_on():
+        for stand in range(STANDS):
+            with loaded_kernel(*MEASURES) as kernel:
+                program = build(kernel)
+                for size in sizes if stand % 2 else reversed(sizes):
+                    judge(kernel, size, program)
+                    for name, costs in in_place(kernel, program, empty, every).items():
+                        placed[size][name] += costs
+                    for name, cost in micro.cached_path(kernel).items():
+                        by_test_run[size][name].append(cost)
+    return _each(placed, statistics.median), _each(by_test_run, statistics.fmean)
+
+
+def _each(found: dict[int, Costs], middle: Callable[[list[float]], float]) -> dict[int, dict[str, float]]:
+    return {size: {name: middle(costs) for name, costs in of_size.items()} for size, of_size in found.items()}
