@@ -50,7 +50,7 @@ fuzz: install test-packages $(VENV)/dev ## hostile input: SECONDS_EACH=600 SEED=
 reliability: install test-packages $(VENV)/dev ## hundreds of kills, a thousand swaps, a million peers: WHAT="kills swaps"
 	$(PYTHON) -u -m tests.reliability $(WHAT)
 
-bench: install test-packages $(VENV)/dev ## all that is measured, against the bars and against peers, some eight minutes
+bench: install test-packages $(VENV)/dev ## all that is measured, against the bars and against peers, some thirteen minutes
 	$(call apt,$(BENCH_PACKAGES))
 	$(PIP) install --root-user-action=ignore matplotlib
 	$(MAKE) build/opensnitch || echo "OpenSnitch could not be fetched: it will not be among the contenders" >&2
