@@ -40,13 +40,17 @@ NO_PROTOCOL = ETHERNET + b"\x88\xb5" + bytes(50)
 
 
 def run_many(program: int, mark: int, repeat: int, frame: bytes = NO_PROTOCOL) -> float:
-    """Run a program that takes packets so many times on one frame with this mark; nanoseconds a run."""
+    """Run a program that takes packets so many times on one frame with this mark; nanoseconds a run.
+
+    By this process's clock: the kernel's answer is in whole nanoseconds, and a cached verdict takes few.
+    """
     data = ctypes.create_string_buffer(frame, len(frame))
     context = ctypes.create_string_buffer(struct.pack("=II", 0, 0) + struct.pack("=I", mark), 192)
     sizes = struct.pack("=IIIIQQ", program, 0, len(frame), 0, ctypes.addressof(data), 0)
     attributes = sizes + struct.pack("=IIIIQQ", repeat, 0, 192, 0, ctypes.addressof(context), 0)
-    _, answer = bpf._exchange(bpf.PROG_TEST_RUN, attributes)
-    return float(struct.unpack_from("=I", answer, 36)[0])
+    began = time.perf_counter_ns()
+    bpf.call(bpf.PROG_TEST_RUN, attributes)
+    return (time.perf_counter_ns() - began) / repeat
 
 
 def _flow(kernel: Kernel, number: int, keys: list[FileKey], cgroups: list[int], active: int) -> bytes:
