@@ -25,10 +25,10 @@ static __always_inline int kpf_is_connected_to(const volatile struct bpf_sock *s
     return kpf_same_address(address, flow->remote);
 }
 
-/* What a packet, or a cache, is of, in a word. */
-static __always_inline u64 kpf_cache_kind(u8 protocol)
+/* What a cache is of, and says. */
+static __always_inline u32 kpf_cached_kind(u8 protocol, u64 ipv4, u8 action, u32 passes)
 {
-    return KPF_CACHE_LAYOUT << 8 | (u64)protocol;
+    return kpf_cache_kind(protocol, ipv4) | (u32)action << 16 | passes << 8;
 }
 
 /* Which file a sender executes, in a word. */
@@ -37,56 +37,10 @@ static __always_inline u64 kpf_owner_mark(const struct kpf_file *file)
     return file->inode ^ (u64)file->device << 40 ^ (u64)file->generation << 20;
 }
 
-/* What the header of a plain packet says. Addresses as kpf_flow has them, two words at once. */
-struct kpf_header {
-    u64 local[2];
-    u64 remote[2];
-    u64 ports; /* as kpf_cache has them; words, like all else here: what is to be cut to half of one costs as much again */
-    u64 kind;
-};
-
-/* kpf_map_ipv4() for two words at once. */
-static __always_inline void kpf_map_header(u64 out[2], u32 address)
+/* 0: the two addresses are the same as far as caches have them elsewhere; looked at only if they are IPv6. */
+static __always_inline u64 kpf_other_upper(const volatile struct kpf_upper *cached, const u64 upper[3])
 {
-    out[0] = 0;
-    out[1] = (u64)address << 32 | bpf_htonl(0xffff);
-}
-
-/* Reads a header: no options, no fragment, no extensions, in one piece. Anything else takes the long way. */
-static __always_inline int kpf_peek(struct __sk_buff *skb, int out, struct kpf_header *header)
-{
-    const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-    u64 ports;
-
-    if (at + 24 > end)
-        return -1;
-    if (at[0] == 0x45) {
-        if (*(u16 *)(at + 6) & bpf_htons(0x3fff))
-            return -1;
-        kpf_map_header(header->local, *(u32 *)(at + (out ? 12 : 16)));
-        kpf_map_header(header->remote, *(u32 *)(at + (out ? 16 : 12)));
-        header->kind = kpf_cache_kind(at[9]);
-        ports = *(u32 *)(at + 20);
-    } else {
-        if (at[0] >> 4 != 6 || at + 44 > end)
-            return -1;
-        header->local[0] = *(u64 *)(at + (out ? 8 : 24));
-        header->local[1] = *(u64 *)(at + (out ? 16 : 32));
-        header->remote[0] = *(u64 *)(at + (out ? 24 : 8));
-        header->remote[1] = *(u64 *)(at + (out ? 32 : 16));
-        header->kind = kpf_cache_kind(at[6]);
-        ports = *(u32 *)(at + 40);
-    }
-    header->ports = out ? ports : (ports & 0xffff) << 16 | ports >> 16;
-    return 0;
-}
-
-/* 0: the two addresses are the same. */
-static __always_inline u64 kpf_other_address(const volatile u32 cached[4], const u64 address[2])
-{
-    const volatile u64 *pairs = (void *)cached;
-
-    return (pairs[0] ^ address[0]) | (pairs[1] ^ address[1]);
+    return (cached->words[0] ^ upper[0]) | (cached->words[1] ^ upper[1]) | (cached->words[2] ^ upper[2]);
 }
 
 /*
@@ -94,50 +48,48 @@ static __always_inline u64 kpf_other_address(const volatile u32 cached[4], const
  * rest: writers, who have one, count up before and after, and what was read while they wrote is nobody's verdict. (Reads
  * are not reordered on x86-64, nor by the compiler: volatile.)
  */
-static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cached, const struct kpf_header *header,
-                                          u64 active_word, u64 ifindex, u64 passes, struct kpf_rule *rule)
+static __always_inline int kpf_read_cache(const volatile struct kpf_cache *cached, const volatile struct kpf_upper *upper,
+                                          const struct kpf_header *header, u64 active_word, u64 ifindex, u64 passes,
+                                          struct kpf_rule *rule)
 {
-    u64 before = cached->writes, other = cached->active ^ active_word;
+    u64 before = cached->writes, other = cached->active ^ active_word, kind = cached->kind;
 
-    other |= (cached->kind ^ header->kind) | (cached->ifindex ^ ifindex) | (cached->ports ^ header->ports);
-    other |= kpf_other_address(cached->local, header->local) | kpf_other_address(cached->remote, header->remote);
-    other |= ~(u64)cached->passes & passes;
-    rule->counter = cached->rule.counter;
-    rule->action = cached->rule.action;
+    other |= (*(volatile u64 *)cached->last ^ header->last) | (cached->ports ^ header->ports);
+    other |= ((kind ^ header->kind) & KPF_KIND_ALL) | (~kind & passes << 8) | (cached->ifindex ^ ifindex);
+    if (!(header->kind & KPF_KIND_IPV4))
+        other |= kpf_other_upper(upper, header->upper);
+    rule->counter = cached->counter;
+    rule->action = kind >> 16;
     return !(other | (before ^ cached->writes) | (before & 1));
 }
 
 /* What a cache holds, within its lock. */
-static __always_inline void kpf_fill_cache(volatile struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
-                                           const struct kpf_rule *rule, u32 passes)
+static __always_inline void kpf_fill_cache(volatile struct kpf_cache *cached, volatile struct kpf_upper *upper,
+                                           const struct kpf_flow *flow, u64 active_word, const struct kpf_rule *rule,
+                                           u32 passes)
 {
+    u64 ipv4 = kpf_is_ipv4(flow->local) & kpf_is_ipv4(flow->remote);
+
     cached->active = active_word;
-    cached->ifindex = flow->ifindex;
-    cached->kind = kpf_cache_kind(flow->protocol);
-    cached->rule.counter = rule->counter;
-    cached->rule.action = rule->action;
-    cached->rule.step = rule->step;
-    cached->rule.flags = rule->flags;
+    cached->last[0] = flow->local[3];
+    cached->last[1] = flow->remote[3];
     cached->ports = bpf_htons(flow->local_port) | (u32)bpf_htons(flow->remote_port) << 16;
-    cached->local[0] = flow->local[0];
-    cached->local[1] = flow->local[1];
-    cached->local[2] = flow->local[2];
-    cached->local[3] = flow->local[3];
-    cached->remote[0] = flow->remote[0];
-    cached->remote[1] = flow->remote[1];
-    cached->remote[2] = flow->remote[2];
-    cached->remote[3] = flow->remote[3];
-    cached->passes = passes;
+    cached->ifindex = flow->ifindex;
+    cached->kind = kpf_cached_kind(flow->protocol, ipv4, rule->action, passes);
+    cached->counter = rule->counter;
+    upper->words[0] = kpf_both(flow->local[0], flow->local[1]);
+    upper->words[1] = kpf_both(flow->remote[0], flow->remote[1]);
+    upper->words[2] = kpf_both(flow->local[2], flow->remote[2]);
 }
 
-static __always_inline void kpf_write_cache(struct kpf_cache *cached, const struct kpf_flow *flow, u64 active_word,
+static __always_inline void kpf_write_cache(struct kpf_identity *who, const struct kpf_flow *flow, u64 active_word,
                                             const struct kpf_rule *rule, u32 passes)
 {
-    bpf_spin_lock(&cached->lock);
-    *(volatile u32 *)&cached->writes |= 1;
-    kpf_fill_cache(cached, flow, active_word, rule, passes);
-    *(volatile u32 *)&cached->writes += 1;
-    bpf_spin_unlock(&cached->lock);
+    bpf_spin_lock(&who->cache.lock);
+    *(volatile u32 *)&who->cache.writes |= 1;
+    kpf_fill_cache(&who->cache, &who->upper, flow, active_word, rule, passes);
+    *(volatile u32 *)&who->cache.writes += 1;
+    bpf_spin_unlock(&who->cache.lock);
 }
 
 /* A socket that connects or listens anew is judged anew. No lock: one word makes it stale. */
@@ -150,22 +102,62 @@ static __always_inline void kpf_drop_cache(struct kpf_identity *who)
 /* Copies a header into a flow: ports in host order. */
 static __always_inline void kpf_flow_of(struct kpf_flow *flow, const struct kpf_header *header)
 {
-    __builtin_memcpy(flow->local, header->local, 16);
-    __builtin_memcpy(flow->remote, header->remote, 16);
+    ((u64 *)flow->local)[0] = header->upper[0];
+    ((u64 *)flow->remote)[0] = header->upper[1];
+    flow->local[2] = header->upper[2];
+    flow->remote[2] = header->upper[2] >> 32;
+    flow->local[3] = header->last;
+    flow->remote[3] = header->last >> 32;
     flow->local_port = bpf_ntohs((u16)header->ports);
     flow->remote_port = bpf_ntohs(header->ports >> 16);
     flow->protocol = header->kind;
 }
 
+/* Whether a memo is of a flow of this socket to this point, as far as its first cache line says. */
+static __always_inline int kpf_is_memo_of(const volatile struct kpf_flow_memo *memo, u64 cookie, const u64 remote[2],
+                                          u16 port)
+{
+    return !((memo->cookie ^ cookie) | (memo->cache.last[1] ^ remote[1] >> 32) | (memo->cache.ports >> 16 ^ port));
+}
+
+/* The first of the two places that a flow between a socket and a remote point may have. The port is in network order. */
+static __always_inline u32 kpf_flow_place(u64 cookie, const u64 remote[2], u16 port)
+{
+    return kpf_mixed(remote[0] ^ remote[1], cookie << 16 ^ port) & (KPF_FLOW_MEMOS - 2);
+}
+
 /*
- * The place in memory of a flow between a socket and a remote point (port in network order). It is a step shorter than to
- * the flow's state: no call, and no chain.
+ * What is in memory of a flow; else the one of its two places that was written earlier. It is a step shorter than to the
+ * flow's state: no call, and no chain. (With one place each, of a thousand flows that go on side by side a hundred would
+ * take it from each other all the time.)
  */
 static __always_inline struct kpf_flow_memo *kpf_flow_memo_of(u64 cookie, const u64 remote[2], u16 port)
 {
-    u32 at = kpf_mixed(remote[0] ^ remote[1], cookie << 16 ^ port) & (KPF_FLOW_MEMOS - 1);
+    u32 at = kpf_flow_place(cookie, remote, port);
+    struct kpf_flow_memo *one = flow_memos.lookup(&at), *other;
 
-    return flow_memos.lookup(&at);
+    if (!one || kpf_is_memo_of(one, cookie, remote, port))
+        return one;
+    at |= 1;
+    other = flow_memos.lookup(&at);
+    if (other && !kpf_is_memo_of(other, cookie, remote, port) && (int)(one->seen - other->seen) < 0)
+        return one;
+    return other;
+}
+
+/* Nothing of a flow is known from memory any more: in both places, for two processors may have taken one each. */
+static __always_inline void kpf_forget_flow(u64 cookie, const u64 remote[2], u16 port)
+{
+    u32 at = kpf_flow_place(cookie, remote, port), i;
+    struct kpf_flow_memo *memo;
+
+#pragma unroll
+    for (i = 0; i < 2; i++) {
+        memo = flow_memos.lookup(&at);
+        if (memo && kpf_is_memo_of(memo, cookie, remote, port))
+            *(volatile u64 *)&memo->cache.active = 0;
+        at |= 1;
+    }
 }
 
 /* Whether a flow memo is of this socket, and young enough to count. */
@@ -186,10 +178,11 @@ static __always_inline void kpf_keep_flow(struct kpf_flow_memo *locked, const st
         passes |= KPF_PASSES_IN | KPF_PASSES_OUT;
     bpf_spin_lock(&locked->cache.lock);
     memo->cache.writes |= 1;
-    kpf_fill_cache(&memo->cache, flow, active_word, &state->rule, passes);
+    kpf_fill_cache(&memo->cache, &memo->upper, flow, active_word, &state->rule, passes);
+    if ((memo->cookie ^ cookie) | (memo->owner ^ owner) | (memo->pid ^ state->pid))
+        memo->became = KPF_NEVER;
     memo->cookie = cookie;
     memo->owner = owner;
-    memo->became = KPF_NEVER;
     memo->pid = state->pid;
     memo->seen = seen;
     memo->cache.writes += 1;
@@ -208,17 +201,19 @@ static __always_inline int kpf_is_remembered(struct __sk_buff *skb, struct kpf_i
     struct kpf_flow_key key = {};
     struct kpf_flow flow = {};
     struct kpf_flow_state *state;
-    u64 now;
+    u64 now, remote[2];
 
+    kpf_remote_of(remote, header);
     if (!who->cookie)
         who->cookie = kpf_socket_cookie(skb);
     key.cookie = who->cookie;
     flow.ifindex = skb->ifindex;
-    memo = kpf_flow_memo_of(key.cookie, header->remote, header->ports >> 16);
+    memo = kpf_flow_memo_of(key.cookie, remote, header->ports >> 16);
     if (!memo)
         return 0;
     if (!kpf_other_memo(memo, key.cookie) &&
-        kpf_read_cache(&memo->cache, header, active_word, flow.ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule))
+        kpf_read_cache(&memo->cache, &memo->upper, header, active_word, flow.ifindex,
+                       out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule))
         return 1;
     kpf_flow_of(&flow, header);
     kpf_flow_key_of(&key, &flow, key.cookie, 0);
@@ -257,18 +252,21 @@ static __always_inline int kpf_opens_settled(struct kpf_identity *who, const str
                                              u32 ifindex, struct kpf_rule *rule)
 {
     volatile struct kpf_cache *cached = &who->cache;
-    u64 other = cached->active ^ active_word;
+    volatile struct kpf_upper *upper = &who->upper;
+    u64 other = cached->active ^ active_word, kind = cached->kind;
 
-    other |= (cached->kind ^ header->kind) | kpf_other_address(cached->remote, header->remote);
+    other |= ((kind ^ header->kind) & KPF_KIND_ALL) | (cached->last[1] ^ header->last >> 32);
+    other |= (upper->words[1] ^ header->upper[1]) | (upper->words[2] ^ header->upper[2]) >> 32;
     other |= (cached->ports ^ header->ports) >> 16; /* the remote one */
     if (other || ifindex == 1)
         return KPF_UNHEARD;
-    rule->counter = cached->rule.counter;
-    rule->action = cached->rule.action;
-    cached->ifindex = ifindex;
+    rule->counter = cached->counter;
+    rule->action = kind >> 16;
+    *(volatile u64 *)cached->last = header->last;
     cached->ports = header->ports;
-    ((volatile u64 *)cached->local)[0] = header->local[0];
-    ((volatile u64 *)cached->local)[1] = header->local[1];
+    cached->ifindex = ifindex;
+    upper->words[0] = header->upper[0];
+    upper->words[2] = header->upper[2];
     *(volatile u8 *)&who->unsent = 0;
     return KPF_SETTLED_FLOW;
 }
@@ -299,5 +297,35 @@ static __always_inline int kpf_is_known(struct __sk_buff *skb, u64 active_word, 
         return kpf_is_remembered(skb, who, &header, active_word, out, rule);
     if (out && state == KPF_STATE_SYN_SENT && who->unsent)
         return kpf_opens_settled(who, &header, active_word, skb->ifindex, rule);
-    return kpf_read_cache(&who->cache, &header, active_word, skb->ifindex, out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule);
+    return kpf_read_cache(&who->cache, &who->upper, &header, active_word, skb->ifindex,
+                          out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule);
+}
+
+/*
+ * The same for what most packets are, and no more: IPv4, of a connected socket, under a policy that is not on trial and
+ * does not open. All of it is in one piece: a packet finds little of this in the processor's caches, and pays for each line.
+ */
+static __always_inline int kpf_is_plainly_known(struct __sk_buff *skb, int out, struct kpf_rule *rule)
+{
+    const volatile struct kpf_active_word *enforced = (void *)kpf_opaque(KPF_ACTIVE_VALUE);
+    const u8 *at = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+    u64 active_word = enforced->word;
+    struct bpf_sock *sk = skb->sk;
+    struct kpf_header header;
+    struct kpf_identity *who;
+    u32 state;
+
+    if (active_word & (KPF_ACTIVE_ON_TRIAL | KPF_ACTIVE_MAY_OPEN) || !(active_word & KPF_ACTIVE_SOME) || !sk)
+        return 0;
+    state = sk->state;
+    if (at + 24 > end || at[0] != 0x45 || *(u16 *)(at + 6) & bpf_htons(0x3fff))
+        return 0;
+    if (state == KPF_STATE_LISTEN || (at[9] == KPF_UDP && state != KPF_STATE_ESTABLISHED))
+        return 0;
+    who = identity.sk_storage_get(sk, 0, 0);
+    if (!who)
+        return 0;
+    kpf_peek_ipv4(at, out, &header);
+    return kpf_read_cache(&who->cache, &who->upper, &header, active_word, skb->ifindex,
+                          out ? KPF_PASSES_OUT : KPF_PASSES_IN, rule);
 }

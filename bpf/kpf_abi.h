@@ -182,30 +182,37 @@ struct kpf_reach {
 /*
  * What a connected socket's last packet was judged by. Whoever writes it holds `lock` and counts `writes` up before and
  * after: odd means being written; but for connect() and the packet that opens its connection, while nobody else writes. All
- * zero: nothing was judged, and no active word is 0.
+ * zero: nothing was judged, and no active word is 0. All that a packet is compared with is here, in one cache line, but for
+ * the other words of IPv6 addresses.
  */
-#define KPF_CACHE_LAYOUT 1
+#define KPF_CACHE_LAYOUT 2
 #define KPF_PASSES_IN 1          /* a packet that comes in is of this flow, as far as it is known */
 #define KPF_PASSES_OUT 2
 #define KPF_PASSES_ANYBODY 4     /* the flow came in: whoever sends, answers */
+#define KPF_KIND_IPV4 0x01000000 /* both addresses are IPv4 */
+#define KPF_KIND_ALL 0xff0000ff
 struct kpf_cache {
     struct bpf_spin_lock lock;
     u32 writes;
     u64 active;                  /* the active word it was judged under */
-    u32 ifindex;
-    u32 kind;                    /* layout << 8 | protocol: see kpf_cache_kind() */
-    u32 local[4];
-    u32 remote[4];
+    u32 last[2];                 /* the last words of the addresses: local, remote; network order */
     u32 ports;                   /* as on the wire of what goes out: local, remote; network order */
-    u32 passes;                  /* KPF_PASSES_... */
-    struct kpf_rule rule;
+    u32 ifindex;
+    u32 kind;                    /* layout << 25 | KPF_KIND_IPV4 | action << 16 | KPF_PASSES_... << 8 | protocol */
+    u32 counter;                 /* of the rule */
+};
+/* The other words of the two addresses, as kpf_header has them. */
+struct kpf_upper {
+    u64 words[3];
 };
 /*
  * The identity of a socket (socket storage, pinned, inherited by accepted sockets). FROZEN: layout 2; all that other
- * versions may change is the inside of `cache`, within its size, with another KPF_CACHE_LAYOUT, and `pad`, which is 0.
+ * versions may change is the inside of its first 72 bytes, with another KPF_CACHE_LAYOUT, and `pad`, which is 0.
  */
 struct kpf_identity {
     struct kpf_cache cache;  /* first: in the cache line that the kernel has just read */
+    struct kpf_upper upper;
+    u64 spare;
     struct kpf_file application; /* the script, if it is one */
     u64 netns_cookie;
     u64 cookie;              /* of a datagram socket, once it was asked for; not to be relied on elsewhere: it is inherited */
@@ -331,10 +338,12 @@ struct kpf_owner_memo {
 struct kpf_flow_memo {
     struct kpf_cache cache;
     u64 cookie;                  /* of the socket */
-    u64 owner;                   /* who sends: see kpf_owner_mark() */
     u64 became;                  /* what the map of that name said when `pid` was last seen to be the owner; or KPF_NEVER */
     u32 pid;
     u32 seen;                    /* jiffies */
+    struct kpf_upper upper;      /* this begins another cache line: most need the first one only */
+    u64 owner;                   /* who sends: see kpf_owner_mark() */
+    u64 spare[4];
 };
 /* By which rule connect() to a point was settled lately, for a program, user and cgroup: see memo.c. */
 struct kpf_settled_memo {

@@ -55,7 +55,7 @@ KPF_PINNED("hash", struct kpf_named_key, struct kpf_named, named, KPF_NAMED, BPF
 KPF_PINNED("hash", struct kpf_adapter_key, struct kpf_adapter, adapters, KPF_ADAPTERS, BPF_F_NO_PREALLOC);
 KPF_PINNED("array", u32, struct kpf_address_memo, address_memos, KPF_ADDRESS_MEMOS, 0);
 KPF_PINNED("array", u32, struct kpf_owner_memo, owner_memos, KPF_OWNER_MEMOS, 0);
-KPF_PINNED("array", u32, struct kpf_flow_memo, flow_memos, KPF_FLOW_MEMOS, 0);
+KPF_PINNED("array", u32, struct kpf_flow_memo, flow_memos, KPF_FLOW_MEMOS, BPF_F_MMAPABLE); /* that is, aligned */
 KPF_PINNED("array", u32, struct kpf_settled_memo, settled_memos, KPF_SETTLED_MEMOS, 0);
 /* Each holds the program that it is named after: where packets go on that no cache decides. */
 KPF_PINNED("prog", u32, u32, judge_packet, 1, 0);

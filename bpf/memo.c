@@ -8,7 +8,8 @@ static __always_inline u64 kpf_mixed(u64 one, u64 other)
 {
     one ^= other * 0xff51afd7ed558ccdULL;
     one ^= one >> 32; /* else the upper half, where addresses differ, would tell nothing */
-    return one * 0x9e3779b97f4a7c15ULL >> 40;
+    one *= 0x9e3779b97f4a7c15ULL;
+    return (one ^ one >> 32) >> 16; /* else whole rows of addresses would have one place */
 }
 
 static __always_inline struct kpf_address_memo *kpf_address_memo_of(const u32 address[4])

@@ -118,6 +118,17 @@ static __always_inline void kpf_remember_flow(struct kpf_remembered *made, const
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
 }
 
+/* Also where the flow's next datagram looks first. */
+static __always_inline void kpf_remember_memo(const struct kpf_remembered *made, const struct kpf_flow *flow,
+                                              u64 active_word)
+{
+    u64 remote[2] = {kpf_both(flow->remote[0], flow->remote[1]), kpf_both(flow->remote[2], flow->remote[3])};
+    struct kpf_flow_memo *memo = kpf_flow_memo_of(made->key.cookie, remote, bpf_htons(flow->remote_port));
+
+    if (memo)
+        kpf_keep_flow(memo, flow, active_word, made->key.cookie, &made->state);
+}
+
 /* Puts a verdict into the cache of the packet's socket, which is connected. */
 static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct kpf_flow *flow, u64 active_word,
                                              const struct kpf_rule *rule)
@@ -131,7 +142,7 @@ static __always_inline void kpf_keep_verdict(struct __sk_buff *skb, const struct
     if (!who)
         kpf_count_default(KPF_DEFAULT_NO_MEMORY);
     else if (!*(volatile u8 *)&who->unsent) /* else connect() writes it, and the packet that opens the connection */
-        kpf_write_cache(&who->cache, flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
+        kpf_write_cache(who, flow, active_word, rule, KPF_PASSES_IN | KPF_PASSES_OUT);
 }
 
 /*
@@ -200,6 +211,8 @@ static __always_inline int kpf_remember(struct __sk_buff *skb, const struct kpf_
         memory->stateful = 0; /* answers to a broadcast or multicast are not state */
     if (memory->stateful && (rule->action == KPF_PERMIT || memory->judged)) {
         kpf_remember_flow(made, event, rule, memory->answered);
+        if (flow->protocol == KPF_UDP && rule->action == KPF_PERMIT)
+            kpf_remember_memo(made, flow, event->active);
         return memory->rule.counter != rule->counter;
     }
     if (memory->started)
@@ -263,7 +276,7 @@ static __always_inline void kpf_recall_segment(struct kpf_flow *flow, struct bpf
         return;
     unsent = *(volatile u8 *)&who->unsent & 1;
     memory->judged = kpf_opaque((*(volatile u64 *)&who->cache.active != 0 && !unsent) ^ nought);
-    memory->rule.counter = who->cache.rule.counter;
+    memory->rule.counter = who->cache.counter;
     if (out && unsent)
         kpf_drop_cache(who); /* all of it: a search that goes on comes here again, and finds the same */
     if (out && opens)
@@ -391,10 +404,15 @@ KPF_PACKETS_PROGRAM kpf_judge_packet(struct __sk_buff *skb)
 /* Every packet: most by what its socket's cache says, the others the long way. */
 static __always_inline int kpf_packet_hook(struct __sk_buff *skb, int out)
 {
-    u64 active_word = kpf_active();
-    struct kpf_rule rule = {};
+    struct kpf_rule plain, rule = {};
+    u64 active_word;
     int known;
 
+    if (kpf_is_plainly_known(skb, out, &plain)) {
+        kpf_count(&plain, 1, skb->len, 0);
+        return plain.action == KPF_PERMIT;
+    }
+    active_word = kpf_active();
     if (!active_word) {
         kpf_count_default(KPF_DEFAULT_NO_IMAGE);
         return 1;

@@ -123,9 +123,9 @@ KPF_PROBES_PROGRAM kpf_measure_egress(struct __sk_buff *skb)
     struct kpf_identity *who;
     struct kpf_header header;
     struct kpf_flow flow = {};
-    u64 active_word = kpf_active();
+    u64 active_word = kpf_active(), remote[2];
 
-    if (kpf_is_known(skb, active_word, 1, &rule)) {
+    if (kpf_is_plainly_known(skb, 1, &rule) || kpf_is_known(skb, active_word, 1, &rule)) {
         kpf_count(&rule, 1, skb->len, 0);
         return rule.action == KPF_PERMIT;
     }
@@ -136,8 +136,9 @@ KPF_PROBES_PROGRAM kpf_measure_egress(struct __sk_buff *skb)
         return 0;
     kpf_flow_of(&flow, &header);
     flow.ifindex = skb->ifindex;
-    kpf_write_cache(&who->cache, &flow, active_word, &rule, KPF_PASSES_IN | KPF_PASSES_OUT);
-    memo = kpf_flow_memo_of(who->cookie, header.remote, header.ports >> 16);
+    kpf_write_cache(who, &flow, active_word, &rule, KPF_PASSES_IN | KPF_PASSES_OUT);
+    kpf_remote_of(remote, &header);
+    memo = kpf_flow_memo_of(who->cookie, remote, header.ports >> 16);
     if (memo)
         kpf_keep_flow(memo, &flow, active_word, who->cookie, &state);
     return 1;

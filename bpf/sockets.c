@@ -137,17 +137,15 @@ static __always_inline void kpf_settle_connection(struct kpf_identity *who, cons
                                                   const struct kpf_rule *rule)
 {
     volatile struct kpf_cache *cached = &who->cache;
+    volatile struct kpf_upper *upper = &who->upper;
 
     cached->active = active_word;
-    cached->kind = kpf_cache_kind(KPF_TCP);
-    cached->rule.counter = rule->counter;
-    cached->rule.action = rule->action;
-    cached->rule.step = rule->step;
-    cached->rule.flags = rule->flags;
+    cached->last[1] = remote[1] >> 32;
     cached->ports = (u32)port << 16;
-    *(volatile u64 *)&cached->remote[0] = remote[0];
-    *(volatile u64 *)&cached->remote[2] = remote[1];
-    cached->passes = KPF_PASSES_IN | KPF_PASSES_OUT;
+    cached->kind = kpf_cached_kind(KPF_TCP, kpf_is_ipv4_in(remote), rule->action, KPF_PASSES_IN | KPF_PASSES_OUT);
+    cached->counter = rule->counter;
+    upper->words[1] = remote[0];
+    upper->words[2] = remote[1] << 32;
     *(volatile u8 *)&who->unsent = 1;
 }
 
@@ -263,14 +261,17 @@ static __always_inline int kpf_sends_on(struct kpf_flow_memo *known, struct bpf_
                                         const u64 remote[2], u64 cookie, u64 active_word, u32 pid)
 {
     const volatile struct kpf_flow_memo *memo = known;
-    u32 before = memo->cache.writes, passes = memo->cache.passes;
-    u64 other = memo->cache.active ^ active_word;
+    u32 before = memo->cache.writes;
+    u64 other = memo->cache.active ^ active_word, kind = memo->cache.kind, ipv4 = kpf_is_ipv4_in(remote);
 
-    other |= (memo->cache.kind ^ kpf_cache_kind(ctx->protocol)) | (memo->cache.ports >> 16 ^ ctx->user_port);
-    other |= kpf_other_address(memo->cache.remote, remote) | (~passes & KPF_PASSES_OUT) | kpf_other_memo(memo, cookie);
+    other |= ((kind ^ kpf_cache_kind(ctx->protocol, ipv4)) & KPF_KIND_ALL) | (~kind & KPF_PASSES_OUT << 8);
+    other |= (memo->cache.ports >> 16 ^ ctx->user_port) | (memo->cache.last[1] ^ remote[1] >> 32);
+    other |= kpf_other_memo(memo, cookie);
+    if (!ipv4)
+        other |= (memo->upper.words[1] ^ remote[0]) | (memo->upper.words[2] >> 32 ^ (remote[1] & 0xffffffff));
     if (other | (before & 1))
         return 0;
-    if (!(passes & KPF_PASSES_ANYBODY) && !kpf_is_sender(known, before, pid))
+    if (!(kind & KPF_PASSES_ANYBODY << 8) && !kpf_is_sender(known, before, pid))
         return 0;
     return before == memo->cache.writes;
 }
@@ -340,7 +341,7 @@ static __always_inline int kpf_judge_early(struct bpf_sock_addr *ctx, struct kpf
         return kpf_deny_early(ctx, &event, &found.rule, settled ? KPF_HOOK_CONNECT : KPF_HOOK_SENDMSG);
     if (memo) {
         kpf_begin(&event.flow, who->cookie, event.pid);
-        *(volatile u64 *)&memo->cache.active = 0; /* its owner may be another one now */
+        kpf_forget_flow(who->cookie, remote, ctx->user_port); /* its owner may be another one now */
     } else if (settled && found.outcome == KPF_OUTCOME_SETTLED && kpf_can_settle(&found.rule) &&
                !(event.flow.known & KPF_KNOWS_ALL)) {
         kpf_named_remote(ctx, named); /* again: the stack has no room for it so long */

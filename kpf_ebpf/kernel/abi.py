@@ -38,7 +38,8 @@ ADDRESS_GROUP, ADDRESS_OWN, ADDRESS_LOOPBACK, ADDRESS_DIRECTED = 1, 2, 4, 8
 NO_POSITION, UNFINISHED = 0xFFFFFFFF, 0xFFFFFFFE
 ACTIVE_SOME, ACTIVE_MAY_OPEN, ACTIVE_ON_TRIAL = 15, 32, 64
 SCRIPT_AT_HOME, SCRIPT_ELSEWHERE = 2, 3
-CACHE_LAYOUT = 1
+CACHE_LAYOUT = 2
+KIND_IPV4, KIND_ALL = 0x01000000, 0xFF0000FF
 PASSES_IN, PASSES_OUT, PASSES_ANYBODY = 1, 2, 4
 TOLD_AT_MOST = 2000
 NEVER = 0xFFFFFFFFFFFFFFFF
@@ -214,14 +215,18 @@ class Cache(ctypes.Structure):
         ("lock", _u32),
         ("writes", _u32),
         ("active", _u64),
+        ("last", _u32 * 2),
+        ("ports", _u32),
         ("ifindex", _u32),
         ("kind", _u32),
-        ("local", _u32 * 4),
-        ("remote", _u32 * 4),
-        ("ports", _u32),
-        ("passes", _u32),
-        ("rule", Rule),
+        ("counter", _u32),
     )
+
+
+class Upper(ctypes.Structure):
+    """The words of a flow's two addresses that are not the last ones."""
+
+    _fields_ = (("words", _u64 * 3),)
 
 
 class Identity(ctypes.Structure):
@@ -229,6 +234,8 @@ class Identity(ctypes.Structure):
 
     _fields_ = (
         ("cache", Cache),
+        ("upper", Upper),
+        ("spare", _u64),
         ("application", File),
         ("netns_cookie", _u64),
         ("cookie", _u64),

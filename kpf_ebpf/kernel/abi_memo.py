@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from kpf_ebpf.kernel.abi import Cache, File, Named, Rule
+from kpf_ebpf.kernel.abi import Cache, File, Named, Rule, Upper
 
 _u8 = ctypes.c_uint8
 _u16 = ctypes.c_uint16
@@ -60,10 +60,12 @@ class FlowMemo(ctypes.Structure):
     _fields_ = (
         ("cache", Cache),
         ("cookie", _u64),
-        ("owner", _u64),
         ("became", _u64),
         ("pid", _u32),
         ("seen", _u32),
+        ("upper", Upper),
+        ("owner", _u64),
+        ("spare", _u64 * 4),
     )
 
 

@@ -35,8 +35,8 @@ from kpf_ebpf.kernel.compiled import (
 )
 
 SOURCES = ("kpf_abi.h", "kpf_image.h", "parts.c", "maps.c", "verifier.c", "count.c", "processes.c", "cgroups.c",
-           "packet.c", "memo.c", "fields.c", "classify.c", "early.c", "verdict.c", "cache.c", "sockets.c", "mirror.c",
-           "packets.c", "options.c", "adapters.c", "probes.c", "exact.c")  # fmt: skip
+           "packet.c", "memo.c", "fields.c", "classify.c", "early.c", "verdict.c", "header.c", "cache.c", "sockets.c",
+           "mirror.c", "packets.c", "options.c", "adapters.c", "probes.c", "exact.c")  # fmt: skip
 PARTS = SOCKETS, PACKETS, ADAPTERS, PROBES = "SOCKETS", "PACKETS", "ADAPTERS", "PROBES"
 """The parts of the programs (bpf/parts.c): each is compiled by itself, and kept by itself."""
 OLDEST_BCC = (0, 25)

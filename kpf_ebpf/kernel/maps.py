@@ -89,7 +89,7 @@ MAPS: Mapping[str, MapSpec] = MappingProxyType(
         "adapters": _spec("hash", abi.AdapterKey, abi.Adapter, abi.ADAPTERS, NO_PREALLOC),
         "address_memos": _spec("array", _u32, abi_memo.AddressMemo, abi.ADDRESS_MEMOS),
         "owner_memos": _spec("array", _u32, abi_memo.OwnerMemo, abi.OWNER_MEMOS),
-        "flow_memos": _spec("array", _u32, abi_memo.FlowMemo, abi.FLOW_MEMOS),
+        "flow_memos": _spec("array", _u32, abi_memo.FlowMemo, abi.FLOW_MEMOS, MMAPABLE),
         "settled_memos": _spec("array", _u32, abi_memo.SettledMemo, abi.SETTLED_MEMOS),
         "told": _spec("array", _u32, abi.Told, 1),
         "counters": _spec("percpu_array", _u32, abi.Counter, abi.COUNTERS),

@@ -47,6 +47,22 @@ elif heir:
 """Sends datagrams by an inherited socket, then becomes the next of the programs that it is given."""
 
 
+MANY = """
+import collections, socket
+made = socket.socket(socket.{family}, socket.SOCK_DGRAM)
+said = collections.Counter()
+for _ in range({times}):
+    for number in range({count}):
+        try:
+            made.sendto(b"x", ({point}, {port}))
+            said["sent", number % 2] += 1
+        except OSError as problem:
+            said["denied" if problem.errno == 1 else problem.errno, number % 2] += 1
+print(*(f"{{what}} {{odd}} {{many}}" for (what, odd), many in sorted(said.items())), sep=", ")
+"""
+"""Sends to many addresses in turn, by one socket."""
+
+
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def listeners(request: pytest.FixtureRequest) -> Iterator[tuple[str, int, int]]:
     """An address with two ports that take connections and datagrams."""
@@ -100,3 +116,17 @@ words = [{str(good)!r}, {str(bad)!r}, {str(good)!r}]
 os.execv(words[0], [words[0], "-I", "-c", "exec(__import__('os').environ['CODE'])", str(made.fileno()), *words[1:]])
 """
     assert kernel.run("sender", start).split() == ["sent", "EPERM", "sent"]
+
+
+def test_flows_that_take_each_others_place_in_memory_are_judged_as_they_are(kernel: Kernel) -> None:
+    """More destinations than there are places, every other one denied: each is a flow of its own, and counts once."""
+    count, times = 12000, 3
+    rule = '[[packet-filter]]\ndescription = "even"\naction = "permit"\nprotocol = "udp"\n'
+    kernel.apply(f'{DENY_ALL}{rule}remote = {{ address = "127.2.0.0/16" }}\n')
+    point = 'f"127.{2 + number % 2}.{number >> 8}.{number & 255}"'
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taker:
+        taker.bind(("", 0))
+        code = MANY.format(family="AF_INET", point=point, port=taker.getsockname()[1], count=count, times=times)
+        before = kernel.hits("packet-filter/even")
+        assert kernel.run("spreader", code) == f"denied 1 {count // 2 * times}, sent 0 {count // 2 * times}"
+    assert kernel.hits("packet-filter/even") - before == count // 2
