@@ -29,6 +29,7 @@ class Contender:
     """A firewall in place. ``inside``: what to put before a command to run it where the firewall is.
 
     ``forbidden`` is an attempt that it must deny. ``apart``: not to be measured among others, which it would disturb.
+    ``daemon``: a process that packets wait for.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Contender:
     enter: Enter = lambda: None
     forbidden: list[str] = field(default_factory=list)
     apart: bool = False
+    daemon: int | None = None
 
     @property
     def denies(self) -> bool:
@@ -197,7 +199,7 @@ def contenders(load: Path, only: Sequence[str] = ()) -> Iterator[tuple[list[Cont
             folder = load.parent / "opensnitch"
             try:
                 daemon = opensnitch.opensnitch(folder, one.inside, FORBIDDEN, lambda: one.denies)
-                stack.enter_context(daemon)
+                one.daemon = stack.enter_context(daemon)
                 made.append(one)
             except opensnitch.Unable as reason:
                 missing["OpenSnitch"] = str(reason)

@@ -18,6 +18,8 @@ from kpf_ebpf.policy.model import V4_BASE
 from tests.e2e.bench import DENY_ALL, Bench
 from tests.reliability.ground import bench_of_its_own
 
+from .processor import spent
+
 COMPILED = Path("/var/cache/kpf-ebpf")
 REST = 30.0
 """Seconds that the Engine is watched at rest."""
@@ -68,11 +70,6 @@ def resident(pid: int) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise ValueError("no Pss")
-
-
-def spent(pid: int) -> float:
-    """Seconds of processor time of all threads of a process, by the scheduler's account."""
-    return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def at_rest(pid: int) -> float:

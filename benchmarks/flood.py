@@ -23,7 +23,7 @@ from tests.reliability.denied import WAYS
 from tests.reliability.ground import DENIED, QUIET, Setting
 from tests.reliability.report import Report
 
-from .engine import spent
+from .processor import spent
 
 PACE, PACED = 100_000, ("distinct", "scatter")
 """Attempts a second, and the ways of which each attempt is an event of its own: with those the Engine is watched."""

@@ -17,7 +17,7 @@
  *   changing   the same, to 1,000 destinations in turn (the last two bytes of the address count up); processor time
  *
  * A slice warms up, then goes on until so much time was measured; its answer is the lower quartile and the median of
- * what one took (ns), and how many samples there were. A sample of processor time is a batch of BATCH. Client and
+ * what one took (ns), how many samples there were, and how often it was done, with the warm-up. A sample of processor time is a batch of BATCH. Client and
  * server share one processor, and neither takes it from the other (SCHED_BATCH): each goes on until it has to wait. At
  * the end of a batch that nobody answers the server is waited for, unmeasured, until it has taken what there is.
  */
@@ -288,7 +288,7 @@ static void slice(const struct way *way, uint64_t enough)
     if (made >= 0)
         close(made);
     qsort(took, many, sizeof(*took), by_size);
-    printf("%u %u %ld\n", took[many / 4], took[many / 2], many);
+    printf("%u %u %ld %ld\n", took[many / 4], took[many / 2], many, number);
     fflush(stdout);
 }
 

@@ -24,11 +24,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from .contenders import EMPTY, NONE, PORT, SERVER, Contender, contenders, run
+from .processor import spent
 
 METRICS = ("exchange", "datagrams", "one-way", "changing", "connect", "handshake")
 """In this order: the rounds of one metric are over before the next begins, and those that open connections are last.
 What they leave for the kernel to clean up costs whoever is next up to two per cent. Time counts where there are
-connections, elsewhere the sender's processor time (load.c)."""
+connections, elsewhere the sender's processor time (load.c), and that of a daemon which packets wait for."""
+PROCESSOR_TIME = METRICS[1:4]
 ROUNDS, SLICE = 128, 8.0
 """How many, and milliseconds that are measured of each contender and metric in each."""
 STANDS = 16
@@ -102,14 +104,20 @@ class Client:
             os.sched_setaffinity(process.pid, {processor})
 
     def cost(self, metric: str, milliseconds: float) -> float:
-        """Nanoseconds that one takes: the lower quartile of a slice of so much measured time."""
+        """Nanoseconds that one takes: the lower quartile of a slice of so much measured time.
+
+        Where that is processor time, the share of a daemon in it, too: what waits in a queue goes on in the daemon's.
+        """
+        daemon = self.contender.daemon if metric in PROCESSOR_TIME else None
+        before = spent(daemon) if daemon else 0.0
         told, said = self._pipe(self.process.stdin), self._pipe(self.process.stdout)
         told.write(f"{metric} {int(milliseconds * 1000)}\n")
         told.flush()
         words = said.readline().split()
         if not words:
             raise RuntimeError(f"{self.contender.name}, {metric}: {self._pipe(self.process.stderr).read().strip()}")
-        return float(words[0])
+        waited_for = (spent(daemon) - before) * 1e9 / int(words[3]) if daemon else 0.0
+        return float(words[0]) + waited_for
 
     def close(self) -> None:
         """End it."""

@@ -55,8 +55,8 @@ def _configured(folder: Path, forbidden: str) -> None:
 
 
 @contextlib.contextmanager
-def opensnitch(folder: Path, inside: list[str], forbidden: str, denies: Callable[[], bool]) -> Iterator[None]:
-    """Its daemon, in the namespace that ``inside`` enters, as soon as it denies. Raises Unable."""
+def opensnitch(folder: Path, inside: list[str], forbidden: str, denies: Callable[[], bool]) -> Iterator[int]:
+    """Its daemon's number, in the namespace that ``inside`` enters, as soon as it denies. Raises Unable."""
     program = UNPACKED / "usr/bin/opensnitchd"
     if not program.exists():
         raise Unable("its package is not unpacked, which make bench does")
@@ -75,7 +75,7 @@ def opensnitch(folder: Path, inside: list[str], forbidden: str, denies: Callable
         if not good or daemon.poll() is not None:
             last = (folder / "log").read_text(errors="replace").strip().splitlines()[-1:]
             raise Unable(f"it {'ended' if daemon.poll() is not None else 'denies nothing'}: {''.join(last)}")
-        yield
+        yield daemon.pid
     finally:
         daemon.kill()
         daemon.wait()
