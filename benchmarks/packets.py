@@ -12,7 +12,7 @@ import statistics
 import struct
 import subprocess
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -116,8 +116,10 @@ def packets(sizes: tuple[int, ...]) -> tuple[dict[int, dict[str, float]], dict[i
                         placed[size][name] += costs
                     for name, cost in micro.cached_path(kernel).items():
                         by_test_run[size][name].append(cost)
-    return _each(placed, statistics.median), _each(by_test_run, statistics.fmean)
+    return _each(placed), _each(by_test_run)
 
 
-def _each(found: dict[int, Costs], middle: Callable[[list[float]], float]) -> dict[int, dict[str, float]]:
-    return {size: {name: middle(costs) for name, costs in of_size.items()} for size, of_size in found.items()}
+def _each(found: dict[int, Costs]) -> dict[int, dict[str, float]]:
+    return {
+        size: {name: statistics.median(costs) for name, costs in of_size.items()} for size, of_size in found.items()
+    }
