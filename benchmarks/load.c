@@ -17,9 +17,10 @@
  *   changing   the same, to 1,000 destinations in turn (the last two bytes of the address count up); processor time
  *
  * A slice warms up, then goes on until so much time was measured; its answer is the lower quartile and the median of
- * what one took (ns), how many samples there were, and how often it was done, with the warm-up. A sample of processor time is a batch of BATCH. Client and
- * server share one processor, and neither takes it from the other (SCHED_BATCH): each goes on until it has to wait. At
- * the end of a batch that nobody answers the server is waited for, unmeasured, until it has taken what there is.
+ * what one took (ns), how many samples there were, and how often it was done, with the warm-up. A sample of processor
+ * time is a batch of BATCH. Client and server share one processor, and neither takes it from the other (SCHED_BATCH):
+ * each goes on until it has to wait. At the end of a batch that nobody answers the server is waited for, unmeasured,
+ * until it has taken what there is.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

@@ -190,7 +190,7 @@ struct kpf_reach {
 #define KPF_PASSES_OUT 2
 #define KPF_PASSES_ANYBODY 4     /* the flow came in: whoever sends, answers */
 #define KPF_KIND_IPV4 0x01000000 /* both addresses are IPv4 */
-#define KPF_KIND_ALL 0xff0000ff
+#define KPF_KIND_ALL 0xff0000ff  /* what of a kind a packet has, too */
 struct kpf_cache {
     struct bpf_spin_lock lock;
     u32 writes;

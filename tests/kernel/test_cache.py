@@ -119,7 +119,7 @@ os.execv(words[0], [words[0], "-I", "-c", "exec(__import__('os').environ['CODE']
 
 
 def test_flows_that_take_each_others_place_in_memory_are_judged_as_they_are(kernel: Kernel) -> None:
-    """More destinations than there are places, every other one denied: each is a flow of its own, and counts once."""
+    """Of thousands, many have the same places; every other one is denied. Each is a flow by itself, and counts once."""
     count, times = 12000, 3
     rule = '[[packet-filter]]\ndescription = "even"\naction = "permit"\nprotocol = "udp"\n'
     kernel.apply(f'{DENY_ALL}{rule}remote = {{ address = "127.2.0.0/16" }}\n')
